@@ -1,0 +1,21 @@
+"""What the training loop asks of an assigner."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from dethead.structures import Anchors, Assignment, GroundTruth, Predictions
+
+
+class Assigner(Protocol):
+    """Says for every anchor of a batch which truth it answers for."""
+
+    @property
+    def needs_predictions(self) -> bool:
+        """True where the matching cost depends on what the network says now."""
+        ...
+
+    def __call__(
+        self, anchors: Anchors, truth: Sequence[GroundTruth], predictions: Predictions | None = None
+    ) -> Assignment:
+        """Assign B images without gradient. An image without objects is background, not an error."""
+        ...

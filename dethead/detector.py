@@ -1,0 +1,50 @@
+"""Detector: pixels in, HeadOutput out, in training and in evaluation alike."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dethead.anchors import AnchorGrid
+from dethead.structures import Anchors, HeadOutput
+
+
+class Detector(nn.Module):
+    """Backbone, head and anchors.
+
+    Args:
+        backbone: a pyramid: normalised (B, 3, H, W) images -> one (B, channels, H_l, W_l) map per level.
+        head: those maps -> HeadOutput.
+        grid: anchors of the same levels.
+
+    Raises:
+        ValueError: strides of the grid that are not the backbone's.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, grid: AnchorGrid) -> None:
+        super().__init__()
+        if tuple(backbone.strides) != grid.strides:  # type: ignore[arg-type]
+            raise ValueError(f"the backbone has strides {backbone.strides}, the anchors {grid.strides}")
+        self.backbone, self.head, self.grid = backbone, head, grid
+        # Not in the state dict: they belong to the backbone's weights and come with its name.
+        for name in ("pixel_mean", "pixel_std"):
+            value = torch.tensor(getattr(backbone, name)).reshape(1, 3, 1, 1)
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, images: Tensor) -> HeadOutput:
+        """Predict (B, A, C + 5) from (B, 3, H, W) RGB images, uint8 or float in 0..255.
+
+        The order along A is that of ``anchors``.
+        """
+        pixels = (images.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        output: HeadOutput = self.head(self.backbone(pixels))
+        return output
+
+    def anchors(self, image_size: Sequence[int]) -> Anchors:
+        """Give the anchors of images of (height, width), on the device of the detector."""
+        height, width = image_size
+        return self.grid.place((height, width), self.pixel_mean.device)

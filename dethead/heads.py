@@ -1,0 +1,119 @@
+"""Heads: feature maps in, HeadOutput out. No loss, no decoding, no thresholds."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from dethead.schemes import ClassScheme, Prior
+from dethead.structures import HeadOutput
+
+Norm = Literal["group", "batch", "none"]
+
+CHANNELS_PER_GROUP = 8
+"""Of GroupNorm: narrow heads keep groups of a useful size, where a fixed 32 groups would leave 2 channels."""
+
+
+class DetectionHead(nn.Module):
+    """A convolution tower and one prediction layer, shared by all pyramid levels.
+
+    Args:
+        in_channels: channels of every feature map.
+        anchors_per_cell: anchor shapes at each of its cells.
+        num_classes: C, foreground classes only.
+        scheme: decides the initial bias of the class logits, nothing else here.
+        width: channels of the tower; ``in_channels`` if not given.
+        depth: 3x3 convolutions in the tower, 0 for none.
+        separable: depthwise 3x3 and pointwise 1x1 in place of a full 3x3 convolution.
+        norm: behind each convolution of the tower. "batch" mixes the statistics of all levels; "group" needs
+            no batch at all, so that one image or many processes train alike.
+        class_prior: probability that each class starts with; see ``ClassScheme.initial_bias``.
+        confidence_prior: where every anchor starts; without it background swamps the first steps.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        anchors_per_cell: int,
+        num_classes: int,
+        scheme: ClassScheme,
+        *,
+        width: int | None = None,
+        depth: int = 2,
+        separable: bool = False,
+        norm: Norm = "group",
+        class_prior: Prior = None,
+        confidence_prior: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1 or anchors_per_cell < 1 or depth < 0:
+            raise ValueError(
+                "num_classes and anchors_per_cell must be at least 1, depth at least 0; got "
+                f"{num_classes}, {anchors_per_cell}, {depth}"
+            )
+        if not 0 < confidence_prior < 1:
+            raise ValueError(f"confidence_prior must be in (0, 1), got {confidence_prior}")
+        self.num_classes = num_classes
+        self.anchors_per_cell = anchors_per_cell
+        width = in_channels if width is None else width
+        widths = [in_channels] + [width] * depth
+        self.tower = nn.Sequential(*(_tower_block(i, o, separable, norm) for i, o in pairwise(widths)))
+        self.prediction = nn.Conv2d(widths[-1], anchors_per_cell * (num_classes + 5), 1)
+        self._initialise(scheme.initial_bias(num_classes, class_prior), confidence_prior)
+
+    def _initialise(self, class_bias: Tensor, confidence_prior: float) -> None:
+        for module in self.tower.modules():
+            if isinstance(module, nn.Conv2d):
+                # fan_in, because a depthwise convolution's fan_out counts channels it does not feed
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        # Small weights: the first outputs are what the priors say, the same for every image and scheme.
+        nn.init.normal_(self.prediction.weight, std=0.01)
+        confidence_bias = class_bias.new_tensor([math.log(confidence_prior / (1 - confidence_prior))])
+        bias = torch.cat([class_bias, confidence_bias, class_bias.new_zeros(4)])
+        assert self.prediction.bias is not None
+        with torch.no_grad():
+            self.prediction.bias.copy_(bias.repeat(self.anchors_per_cell))
+
+    def forward(self, features: Sequence[Tensor]) -> HeadOutput:
+        """Predict from one (B, in_channels, H_l, W_l) map per level, finest first.
+
+        The order along A is level, row, column, anchor shape, as the anchors are generated.
+        """
+        maps = [self.prediction(self.tower(feature)) for feature in features]
+        return HeadOutput(torch.cat([self._per_anchor(one) for one in maps], dim=1))
+
+    def _per_anchor(self, maps: Tensor) -> Tensor:
+        """(B, anchors_per_cell * (C + 5), H, W) to (B, H * W * anchors_per_cell, C + 5).
+
+        A view when the map is channels-last, so that the concatenation of the levels is the only copy.
+        """
+        return maps.permute(0, 2, 3, 1).reshape(len(maps), -1, self.num_classes + 5)
+
+
+def _tower_block(in_channels: int, out_channels: int, separable: bool, norm: Norm) -> nn.Sequential:
+    """3x3 convolution, normalisation, ReLU."""
+    layers: list[nn.Module] = []
+    bias = norm == "none"
+    if separable:
+        layers += [
+            nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False),
+            nn.Conv2d(in_channels, out_channels, 1, bias=bias),
+        ]
+    else:
+        layers += [nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)]
+    if norm == "group":
+        groups = max(1, out_channels // CHANNELS_PER_GROUP)
+        if out_channels % groups:
+            raise ValueError(f"a width of {out_channels} does not divide into groups of {CHANNELS_PER_GROUP}")
+        layers += [nn.GroupNorm(groups, out_channels)]
+    elif norm == "batch":
+        layers += [nn.BatchNorm2d(out_channels)]
+    elif norm != "none":
+        raise ValueError(f"norm must be 'group', 'batch' or 'none', got {norm!r}")
+    return nn.Sequential(*layers, nn.ReLU(inplace=True))

@@ -1,0 +1,114 @@
+"""From head output to scores, and from scores to detections."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from dethead.boxes import BoxCodec
+from dethead.schemes import ClassScheme
+from dethead.structures import Anchors, Detections, HeadOutput, Resize
+
+ScoreFusion = Callable[[Tensor, Tensor], Tensor]
+"""Makes (..., C) scores in [0, 1] of (..., 1) confidence and (..., C) class probabilities in [0, 1]."""
+
+
+def product(confidence: Tensor, probabilities: Tensor) -> Tensor:
+    """P(object) * P(class | object), the default."""
+    return confidence * probabilities
+
+
+def geometric_mean(confidence: Tensor, probabilities: Tensor) -> Tensor:
+    """Square root of the product: the same order within a class, scores on the scale of one probability."""
+    return (confidence * probabilities).sqrt()
+
+
+def class_only(confidence: Tensor, probabilities: Tensor) -> Tensor:
+    """The class probability alone."""
+    return probabilities.clone()
+
+
+def confidence_only(confidence: Tensor, probabilities: Tensor) -> Tensor:
+    """The confidence alone, the same for every class."""
+    return confidence.expand_as(probabilities)
+
+
+@dataclass(frozen=True, slots=True)
+class Postprocessor:
+    """Scores every (anchor, class) pair, keeps the best, decodes those, clips, suppresses within a class.
+
+    Args:
+        scheme: the criterion's.
+        codec: the criterion's.
+        fusion: how confidence and class probability make a score.
+        score_threshold: pairs below are dropped. A threshold on a product of two probabilities cuts deeper
+            than on one: for AP use 0.001 to 0.01.
+        pre_nms_top_k: best pairs of an image that go on to suppression.
+        nms_iou: a box is dropped if a better one of its class overlaps it by more.
+        max_detections: of one image, all classes together.
+    """
+
+    scheme: ClassScheme
+    codec: BoxCodec
+    fusion: ScoreFusion = product
+    score_threshold: float = 0.01
+    pre_nms_top_k: int = 1000
+    nms_iou: float = 0.6
+    max_detections: int = 300
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.score_threshold <= 1 and 0 <= self.nms_iou <= 1):
+            raise ValueError(
+                "score_threshold and nms_iou must be in [0, 1], got "
+                f"{self.score_threshold} and {self.nms_iou}"
+            )
+        if self.pre_nms_top_k < 1 or self.max_detections < 1:
+            raise ValueError(
+                "pre_nms_top_k and max_detections must be at least 1, got "
+                f"{self.pre_nms_top_k} and {self.max_detections}"
+            )
+
+    @torch.no_grad()
+    def __call__(self, output: HeadOutput, anchors: Anchors, resizes: Sequence[Resize]) -> list[Detections]:
+        """Give B detections in original pixels, best score first; D = 0 where nothing passed."""
+        confidence = output.confidence_logits.float().sigmoid().unsqueeze(-1)
+        probabilities = self.scheme.probabilities(output.class_logits).float()
+        scores = self.fusion(confidence, probabilities)
+        return [
+            self._one(scores[i], probabilities[i], confidence[i, :, 0], output.box_deltas[i], anchors, resize)
+            for i, resize in enumerate(resizes)
+        ]
+
+    def _one(
+        self,
+        scores: Tensor,
+        probabilities: Tensor,
+        confidence: Tensor,
+        deltas: Tensor,
+        anchors: Anchors,
+        resize: Resize,
+    ) -> Detections:
+        """One image: (A, C) scores and probabilities, (A,) confidence, (A, 4) deltas."""
+        num_classes = scores.shape[1]
+        flat = scores.flatten()
+        passed = (flat >= self.score_threshold).nonzero().squeeze(1)
+        # Stable, so that equal scores keep the order of the anchors on every device and thread count.
+        order = flat[passed].argsort(descending=True, stable=True)[: self.pre_nms_top_k]
+        pair = passed[order]
+        anchor, label = pair // num_classes, pair % num_classes
+        boxes = resize.to_original(self.codec.decode(deltas[anchor].float(), anchors.boxes[anchor]))
+        boxes = _clip(boxes, resize.original_size)
+        # Outside the image a box has no area left; it can overlap nothing and match nothing.
+        visible = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)
+        pair, anchor, label, boxes = pair[visible], anchor[visible], label[visible], boxes[visible]
+        kept = batched_nms(boxes, flat[pair], label, self.nms_iou)[: self.max_detections]
+        pair, anchor, label = pair[kept], anchor[kept], label[kept]
+        return Detections(boxes[kept], flat[pair], label, probabilities[anchor, label], confidence[anchor])
+
+
+def _clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cut (N, 4) boxes off at the borders of an image of (height, width)."""
+    height, width = size
+    return torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
