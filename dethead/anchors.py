@@ -88,7 +88,8 @@ class AnchorGrid:
             tensor([[ 2.,  3.,  6.,  5.],
                     [10.,  3., 14.,  5.]])
         """
-        return _place(self, image_size, str(device))
+        with torch.inference_mode(False):  # kept tensors serve training, too
+            return _place(self, image_size, str(device))
 
 
 @cache

@@ -93,7 +93,9 @@ class DetectionHead(nn.Module):
 
         A view when the map is channels-last, so that the concatenation of the levels is the only copy.
         """
-        return maps.permute(0, 2, 3, 1).reshape(len(maps), -1, self.num_classes + 5)
+        batch, _, rows, columns = maps.shape
+        anchors = rows * columns * self.anchors_per_cell
+        return maps.permute(0, 2, 3, 1).reshape(batch, anchors, self.num_classes + 5)
 
 
 def _tower_block(in_channels: int, out_channels: int, separable: bool, norm: Norm) -> nn.Sequential:

@@ -37,8 +37,12 @@ def count(assignment: Assignment) -> Counts:
 
 def add_counts(first: Counts, second: Counts) -> Counts:
     """Join the counts of two micro-batches of the same optimiser step."""
-    total = (a + b for a, b in zip(first[:3], second[:3], strict=True))
-    return Counts(*total, first.processes)
+    return Counts(
+        first.positives + second.positives,
+        first.anchors + second.anchors,
+        first.images + second.images,
+        first.processes,
+    )
 
 
 Normaliser = Callable[[Counts, Assignment], Tensor]

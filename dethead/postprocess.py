@@ -72,7 +72,17 @@ class Postprocessor:
 
     @torch.no_grad()
     def __call__(self, output: HeadOutput, anchors: Anchors, resizes: Sequence[Resize]) -> list[Detections]:
-        """Give B detections in original pixels, best score first; D = 0 where nothing passed."""
+        """Give B detections in original pixels, best score first; D = 0 where nothing passed.
+
+        Raises:
+            ValueError: an output that is not of these anchors and images.
+        """
+        wanted = (len(resizes), len(anchors.boxes))
+        if output.raw.shape[:2] != wanted:
+            raise ValueError(
+                f"{wanted[0]} images and {wanted[1]} anchors need an output (B, A, C + 5) of these, "
+                f"got {tuple(output.raw.shape)}"
+            )
         confidence = output.confidence_logits.float().sigmoid().unsqueeze(-1)
         probabilities = self.scheme.probabilities(output.class_logits).float()
         scores = self.fusion(confidence, probabilities)
@@ -103,7 +113,9 @@ class Postprocessor:
         # Outside the image a box has no area left; it can overlap nothing and match nothing.
         visible = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)
         pair, anchor, label, boxes = pair[visible], anchor[visible], label[visible], boxes[visible]
-        kept = batched_nms(boxes, flat[pair], label, self.nms_iou)[: self.max_detections]
+        kept = batched_nms(boxes, flat[pair], label, self.nms_iou)
+        # Back to the order from above: batched_nms sorts again, and not stably where there are many boxes.
+        kept = kept.sort().values[: self.max_detections]
         pair, anchor, label = pair[kept], anchor[kept], label[kept]
         return Detections(boxes[kept], flat[pair], label, probabilities[anchor, label], confidence[anchor])
 

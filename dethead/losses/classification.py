@@ -67,6 +67,8 @@ def sigmoid_bce(
     """
     logits, targets, ignored = _prepare(logits, targets, ignore_index, ignore)
     if pos_weight is not None:
+        if pos_weight.shape != logits.shape[1:]:
+            raise ValueError(f"pos_weight {tuple(pos_weight.shape)} for {logits.shape[1]} classes")
         pos_weight = pos_weight.to(logits)
     terms = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=pos_weight, reduction="none")
     return _finish(terms.sum(dim=1), targets, class_weights, ignored)

@@ -33,6 +33,11 @@ def smooth_l1(deltas: Tensor, boxes: Tensor, anchors: Tensor, codec: BoxCodec, *
     """
     if not beta >= 0:
         raise ValueError(f"beta must be at least 0, got {beta}")
+    if not deltas.shape == boxes.shape == anchors.shape:
+        raise ValueError(
+            "deltas, boxes and anchors must be of one shape (P, 4), got "
+            f"{tuple(deltas.shape)}, {tuple(boxes.shape)} and {tuple(anchors.shape)}"
+        )
     deltas = at_least_float32(deltas)
     wanted = codec.encode(boxes, anchors).to(deltas.dtype)
     return F.smooth_l1_loss(deltas, wanted, beta=beta, reduction="none").sum(dim=1)

@@ -1,0 +1,5 @@
+"""``python -m dethead``."""
+
+from dethead.cli import main
+
+main()

@@ -1,0 +1,19 @@
+"""Networks that turn images into feature maps of several strides."""
+
+from dethead.backbones.chain import ChainBackbone
+from dethead.backbones.efficientnet_lite import efficientnet_lite0
+from dethead.backbones.feature_pyramid import FeaturePyramid
+from dethead.backbones.freezing import FrozenBatchNorm2d, freeze_stages, set_norm
+from dethead.backbones.interface import Backbone
+from dethead.backbones.torchvision_models import torchvision_backbone
+
+__all__ = [
+    "Backbone",
+    "ChainBackbone",
+    "FeaturePyramid",
+    "FrozenBatchNorm2d",
+    "efficientnet_lite0",
+    "freeze_stages",
+    "set_norm",
+    "torchvision_backbone",
+]

@@ -1,0 +1,147 @@
+"""Reading configs: files, shipped names, overrides, and errors a person can act on."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from dethead.config.sections import UNKNOWN_NAME, Run
+
+
+class ConfigError(ValueError):
+    """A config file says something that cannot be meant."""
+
+
+def load(source: str | Path, overrides: Sequence[str] = ()) -> Run:
+    """Read one run.
+
+    Args:
+        source: a YAML file, or the name of a shipped config (see ``shipped``).
+        overrides: ``key.sub=value``, the value in YAML.
+
+    Raises:
+        ConfigError: a line per mistake, with file, key, value and what would be right.
+    """
+    path = find(source)
+    values = _read_yaml(path)
+    for override in overrides:
+        _override(values, override)
+    return check(values, str(path))
+
+
+def check(values: Any, source: str) -> Run:
+    """Check the values of a config; ``source`` is named in the errors."""
+    try:
+        return Run.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{source}: {_say(one)}" for one in error.errors())) from None
+
+
+def dump(run: Run) -> str:
+    """Give the YAML of a run, every default spelled out."""
+    return yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
+
+
+def shipped() -> dict[str, Path]:
+    """Give the configs that come with dethead: name -> file."""
+    package = Path(str(resources.files("dethead")))
+    installed = package / "configs"
+    folder = installed if installed.is_dir() else package.parent / "configs"  # a source checkout
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find(source: str | Path) -> Path:
+    """Find a config by its path or, failing that, by the name of a shipped one."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    known = shipped()
+    if path.stem in known and path.suffix in ("", ".yaml"):
+        return known[path.stem]
+    close = difflib.get_close_matches(path.stem, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"shipped: {', '.join(known)}"
+    raise ConfigError(f"{source}: no such config file; {hint}")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key given twice, where YAML readers keep the last value in silence."""
+
+
+def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} is given twice", key_node.start_mark
+            )
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must be a mapping of sections, got {type(values).__name__}")
+    return values
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    """Lay one ``key.sub=value`` over the values of a file."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{override!r}: an override must look like key.sub=value")
+    try:
+        value = yaml.load(text, _StrictLoader)
+    except yaml.YAMLError:
+        raise ConfigError(f"{override!r}: the value is not readable as YAML") from None
+    *path, last = key.split(".")
+    for part in path:
+        inner = values.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{override!r}: {part!r} is a value, not a section")
+        values = inner
+    values[last] = value
+
+
+def _say(error: Mapping[str, Any]) -> str:
+    """One mistake in one line: the key's path, what is wrong, the value, what is allowed."""
+    place = ".".join(map(str, error["loc"])) or "top level"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    value = error["input"]
+    if error["type"] == UNKNOWN_NAME:
+        names = error["ctx"]["names"].split(", ")
+        return f"{place}.name: {_unknown_name(value, names)}"
+    if error["type"] in ("value_error", "missing") or isinstance(value, dict):
+        return f"{place}: {message}"  # these name the value themselves, or have none
+    hint = ""
+    if isinstance(value, str) and error["type"].startswith("float") and _is_number(value):
+        hint = " (YAML reads 1e-3 as text: write 1.0e-3)"
+    return f"{place}: {message}, got {value!r}{hint}"
+
+
+def _unknown_name(section: Any, names: Sequence[str]) -> str:
+    if not isinstance(section, dict) or "name" not in section:
+        return f"missing; give one of {', '.join(names)}"
+    name = section["name"]
+    close = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(names)}"
+    return f"unknown name {name!r}; {hint}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,195 @@
+"""Images in, detections out: a trained run as one object."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dethead.data import DataError, Sample, read_image, resize_to_fit
+from dethead.drawing import draw_detections, save_picture
+from dethead.evaluation import write_results
+from dethead.postprocess import Postprocessor
+from dethead.structures import Detections, GroundTruth
+from dethead.training.finished import FinishedRun
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+"""Files that ``find_images`` takes from a folder."""
+
+ImageLike = Tensor | str | Path
+"""A (3, H, W) uint8 RGB tensor, or the path of an image file."""
+
+
+class Predictor:
+    """A trained detector.
+
+    Args:
+        finished: the run; ``load`` finds it by its folder.
+        device: where to run it, such as "cpu" or "cuda".
+        score: only detections with at least this score; None keeps the run's own threshold.
+        classes: only these classes, by name; None for all.
+
+    Raises:
+        ValueError: an unknown class or a score outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        finished: FinishedRun,
+        device: str = "cpu",
+        *,
+        score: float | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        self.class_names, self.category_ids = finished.class_names, finished.category_ids
+        self.detector = finished.detector.to(device)
+        self.device = torch.device(device)
+        self.image_size = (finished.run.data.image_size[0], finished.run.data.image_size[1])
+        self.postprocessor: Postprocessor = finished.postprocessor
+        if score is not None:
+            self.postprocessor = dataclasses.replace(self.postprocessor, score_threshold=score)
+        self.labels = self._labels(classes)
+
+    def _labels(self, classes: Sequence[str] | None) -> Tensor | None:
+        if classes is None:
+            return None
+        unknown = [name for name in classes if name not in self.class_names]
+        if unknown:
+            raise ValueError(f"class {unknown[0]!r} is unknown; the run has {', '.join(self.class_names)}")
+        return torch.tensor([self.class_names.index(name) for name in classes])
+
+    def predict(self, image: ImageLike) -> Detections:
+        """Find the objects in an image.
+
+        Args:
+            image: uint8 RGB (3, H, W), or a path (photographs are turned upright by their EXIF data).
+
+        Returns:
+            Detections in original pixels, on the CPU.
+
+        Raises:
+            DataError: a file that is no readable image.
+            ValueError: a tensor of another shape or type.
+        """
+        return self.predict_many([image])[0]
+
+    def predict_many(self, images: Sequence[ImageLike]) -> list[Detections]:
+        """Find the objects in several images, all at once on the device; see ``predict``."""
+        return self._batch([as_image(one) for one in images]) if images else []
+
+    def stream(self, paths: Iterable[Path], batch_size: int = 8) -> Iterator[tuple[Path, Tensor, Detections]]:
+        """Predict many files, ``batch_size`` at a time; gives path, (3, H, W) image and detections."""
+        waiting: list[tuple[Path, Tensor]] = []
+        for path in paths:
+            waiting.append((path, as_image(path)))
+            if len(waiting) == batch_size:
+                yield from self._flush(waiting)
+                waiting = []
+        yield from self._flush(waiting)
+
+    def _flush(self, waiting: list[tuple[Path, Tensor]]) -> Iterator[tuple[Path, Tensor, Detections]]:
+        found = self.predict_many([image for _, image in waiting])
+        for (path, image), detections in zip(waiting, found, strict=True):
+            yield path, image, detections
+
+    @torch.no_grad()
+    def _batch(self, images: list[Tensor]) -> list[Detections]:
+        nothing = GroundTruth.from_labels(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 1)
+        fitted = [resize_to_fit(Sample(image, nothing), self.image_size) for image in images]
+        pixels = torch.stack([sample.image for sample, _ in fitted]).to(self.device)
+        resizes = [resize for _, resize in fitted]
+        found = self.postprocessor(self.detector(pixels), self.detector.anchors(self.image_size), resizes)
+        return [self._chosen(one.cpu()) for one in found]
+
+    def _chosen(self, found: Detections) -> Detections:
+        return found if self.labels is None else found.select(torch.isin(found.labels, self.labels))
+
+
+def load(
+    path: str | Path,
+    device: str = "cpu",
+    *,
+    score: float | None = None,
+    classes: Sequence[str] | None = None,
+) -> Predictor:
+    """Load a trained run for prediction: ``dethead.load("runs/ce").predict("street.jpg")``.
+
+    Args:
+        path: a run folder or its ``best.pt``.
+        device: where to run it.
+        score: only detections with at least this score, in [0, 1].
+        classes: only these classes, by name.
+
+    Raises:
+        RunFolderError, CheckpointError: nothing there that could be loaded.
+    """
+    return Predictor(FinishedRun.load(Path(path)), device, score=score, classes=classes)
+
+
+def as_image(image: ImageLike) -> Tensor:
+    """Give the (3, H, W) uint8 RGB tensor of a path, or check a tensor to be one."""
+    if isinstance(image, str | Path):
+        return read_image(Path(image), exif=True)
+    if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8 or 0 in image.shape:
+        raise ValueError(
+            f"an image must be a (3, H, W) uint8 RGB tensor, got {tuple(image.shape)} {image.dtype}"
+        )
+    return image
+
+
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """Give the image files among files and folders, folders searched to their depth, in order.
+
+    Raises:
+        DataError: a path that is not there, or nothing found at all.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DataError(f"{path}: no such image or folder")
+    if not found:
+        raise DataError(f"no images in {', '.join(map(str, paths))}; looked for {', '.join(SUFFIXES)}")
+    return found
+
+
+def predict_folder(
+    predictor: Predictor, files: Sequence[Path], out: Path, progress: Callable[[int], None] | None = None
+) -> int:
+    """Predict image files and leave pictures and results in a folder.
+
+    Writes an annotated copy of every image, ``detections.json`` in COCO's results format, and
+    ``images.json``, which says in COCO's format which image id and category id is what.
+
+    Args:
+        predictor: a loaded run.
+        files: images.
+        out: folder, made if it is not there.
+        progress: called with 1 after each image.
+
+    Returns:
+        The number of objects found.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    records: list[dict[str, Any]] = []
+    found: list[Detections] = []
+    for image_id, (path, image, detections) in enumerate(predictor.stream(files), start=1):
+        picture = draw_detections(image, detections, predictor.class_names)
+        save_picture(picture, out / f"{image_id:05}_{path.stem}.jpg")
+        height, width = image.shape[1:]
+        records.append({"id": image_id, "file_name": str(path), "width": width, "height": height})
+        found.append(detections)
+        if progress is not None:
+            progress(1)
+    pairs = zip(predictor.category_ids, predictor.class_names, strict=True)
+    categories = [{"id": category, "name": name} for category, name in pairs]
+    write_results(out / "detections.json", [r["id"] for r in records], found, predictor.category_ids)
+    index = {"images": records, "annotations": [], "categories": categories}
+    (out / "images.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
+    return sum(len(one.scores) for one in found)

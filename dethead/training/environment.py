@@ -1,0 +1,61 @@
+"""On what a run was trained: versions, commit, machine, and what its paths pointed at."""
+
+import hashlib
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+import dethead
+from dethead.training.inputs import Inputs
+
+PACKAGES = ("torchvision", "numpy", "pycocotools", "accelerate")
+
+
+def environment(inputs: Inputs, accelerator: Accelerator) -> dict[str, Any]:
+    """Give all of it as plain values for ``environment.json``; files by name and sha256."""
+    device = str(accelerator.device)
+    files = {
+        "weights": inputs.weights,
+        "train": inputs.train.annotations,
+        "val": inputs.val.annotations,
+    }
+    return {
+        "dethead": dethead.__version__,
+        "commit": _commit(),
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        **{name: metadata.version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "device": device,
+        "device_name": torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor(),
+        "processes": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        "command": sys.argv,
+        "files": {n: {"name": p.name, "sha256": _sha256(p)} for n, p in files.items() if p is not None},
+        "init_from": None if inputs.init_from is None else str(inputs.init_from),
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _commit() -> str | None:
+    """Commit of the source that runs, "+" when it was changed; None for an installed package."""
+    source = Path(__file__).resolve().parents[2]
+    if not (source / ".git").exists():
+        return None
+    git = ["git", "-C", str(source)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+" if status.stdout.strip() else "")

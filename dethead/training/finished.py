@@ -1,0 +1,115 @@
+"""A run that was trained, taken up again to be used and scored."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from dethead import build
+from dethead.config import Run, check
+from dethead.data import CocoSet, Split
+from dethead.detector import Detector
+from dethead.evaluation import CocoMetrics, official_metrics
+from dethead.postprocess import Postprocessor
+from dethead.structures import Detections
+from dethead.training import checkpoint
+from dethead.training.accelerator import make_accelerator
+from dethead.training.inputs import open_split
+from dethead.training.progress import bar
+from dethead.training.run_folder import RunFolder
+from dethead.training.validation import score
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """The best weights of a run and all that belongs to them."""
+
+    run: Run
+    """Its config."""
+    class_names: tuple[str, ...]
+    """C names in order of the labels."""
+    category_ids: tuple[int, ...]
+    """C category ids for results files."""
+    detector: Detector
+    """In evaluation mode, on the CPU."""
+    postprocessor: Postprocessor
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Load a run folder, or a checkpoint file ``best.pt`` by itself.
+
+        Raises:
+            RunFolderError: the folder holds no run.
+            CheckpointError: its best checkpoint is not there yet, or damaged.
+        """
+        file = path if path.is_file() else RunFolder.open(path).best
+        values = checkpoint.load(file)
+        if "config" not in values:
+            raise checkpoint.CheckpointError(f"{file}: is no best.pt (it holds no config)")
+        run = check(values["config"], str(file))
+        # The weights are all in the checkpoint: nothing is looked up or downloaded.
+        bare = run.model_copy(update={"backbone": run.backbone.model_copy(update={"weights": None})})
+        detector = build.detector(bare, len(values["classes"]))
+        try:
+            detector.load_state_dict(values["model"])
+        except RuntimeError as error:
+            first = str(error).splitlines()[1].strip()
+            raise checkpoint.CheckpointError(f"{file}: does not fit its config: {first}") from None
+        names, ids = tuple(values["classes"]), tuple(values["category_ids"])
+        return cls(run, names, ids, detector.eval(), build.postprocessor(run))
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What ``evaluate_run`` found."""
+
+    metrics: CocoMetrics
+    coco: CocoSet
+    """The truth it was scored against."""
+    detections: dict[int, Detections]
+    """By place in ``coco``, if they were asked for."""
+    is_main: bool
+    """Whether this process is the one that has the numbers of all images."""
+
+
+def evaluate_run(
+    path: Path,
+    split: Split,
+    *,
+    device: str = "auto",
+    batch_size: int = 8,
+    workers: int = 0,
+    official: bool = False,
+    keep_detections: bool = False,
+) -> Evaluated:
+    """Give the COCO numbers of a run's best weights on a split.
+
+    Args:
+        path: run folder, or its ``best.pt``.
+        split: annotation file and image folder; the run's classes are looked up in it by name.
+        device: "auto", "cpu", "cuda", ...
+        batch_size: images of a batch, all processes together.
+        workers: processes that read images.
+        official: let pycocotools itself compute the numbers.
+        keep_detections: give the detections, too.
+
+    Raises:
+        RunFolderError, CheckpointError, DataError: nothing to load, or data that does not fit the run.
+    """
+    accelerator = make_accelerator(device)
+    finished = FinishedRun.load(path)
+    dataset = open_split(finished.run, split, finished.class_names)
+    detector = finished.detector.to(accelerator.device)
+    with bar("evaluation", len(dataset), accelerator.is_main_process) as progress:
+        scored = score(
+            detector,
+            finished.postprocessor,
+            dataset,
+            accelerator,
+            batch_size=batch_size,
+            workers=workers,
+            keep_detections=keep_detections,
+            progress=progress,
+        )
+    evaluator = scored.evaluator
+    metrics = official_metrics(evaluator.arrays()) if official else evaluator.compute()
+    return Evaluated(metrics, dataset.coco, scored.detections, accelerator.is_main_process)

@@ -1,0 +1,193 @@
+"""What a run reads that is no matter of its config: data, weights, machine."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from dethead import build
+from dethead.config import ConfigError, Run
+from dethead.data import (
+    CocoSet,
+    DataError,
+    DetectionDataset,
+    Split,
+    TrainTransform,
+    check_images,
+    find_split,
+)
+
+_log = logging.getLogger(__name__)
+
+PROBLEMS_SHOWN = 5
+"""Broken images named one by one in an error; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Where a run finds things and runs; recorded in ``environment.json``, not in the config.
+
+    Args:
+        train: annotation file and image folder of the training set.
+        val: of the validation set.
+        weights: file of backbone weights.
+        init_from: folder of a finished run whose weights are the start (fine-tuning).
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        workers: processes that read images.
+        trackers: names of experiment trackers known to Accelerate, such as "tensorboard".
+        check_images: image files looked at before training, evenly spread; None for all.
+    """
+
+    train: Split
+    val: Split
+    weights: Path | None = None
+    init_from: Path | None = None
+    device: str = "auto"
+    workers: int = 0
+    trackers: tuple[str, ...] = ()
+    check_images: int | None = None
+
+    @classmethod
+    def find(
+        cls,
+        data: Path,
+        *,
+        train_annotations: Path | None = None,
+        train_images: Path | None = None,
+        val_annotations: Path | None = None,
+        val_images: Path | None = None,
+        weights: Path | None = None,
+        init_from: Path | None = None,
+        device: str = "auto",
+        workers: int = 0,
+        trackers: tuple[str, ...] = (),
+    ) -> "Inputs":
+        """Find the two splits in a data folder; see ``dethead.data.find_split`` for the layouts.
+
+        Raises:
+            DataError: a file or folder that is not there.
+        """
+        for path in (weights, init_from):
+            if path is not None and not path.exists():
+                raise DataError(f"{path}: no such file or folder")
+        return cls(
+            train=find_split(data, "train", annotations=train_annotations, images=train_images),
+            val=find_split(data, "val", annotations=val_annotations, images=val_images),
+            weights=weights,
+            init_from=init_from,
+            device=device,
+            workers=workers,
+            trackers=trackers,
+        )
+
+
+class RunData(NamedTuple):
+    """Both sets of a run, checked."""
+
+    train: DetectionDataset
+    val: DetectionDataset
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """C names in order of the labels."""
+        return self.train.coco.classes.names
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """C category ids that go into results files."""
+        return self.train.coco.classes.category_ids
+
+
+def open_data(run: Run, inputs: Inputs) -> RunData:
+    """Read and check both sets.
+
+    Raises:
+        DataError: anything wrong with annotations or image files.
+        ConfigError: a class scheme that cannot express the truth.
+    """
+    height, width = run.data.image_size
+    transform = TrainTransform(**run.data.augment.model_dump())
+    train_set, val_set = _read(inputs.train, run), _read(inputs.val, run)
+    if val_set.classes != train_set.classes:
+        raise DataError(
+            f"{val_set.path}: classes {_named(val_set)} are not those of {train_set.path}: "
+            f"{_named(train_set)}"
+        )
+    _check_scheme(run, train_set)
+    for coco, split in ((train_set, inputs.train), (val_set, inputs.val)):
+        _check_files(coco, split, run.data.skip_unreadable, inputs.check_images)
+    skip = run.data.skip_unreadable
+    return RunData(
+        DetectionDataset(train_set, inputs.train.images, (height, width), transform, run.seed, skip),
+        DetectionDataset(val_set, inputs.val.images, (height, width), None, run.seed, skip),
+    )
+
+
+def open_split(run: Run, split: Split, classes: tuple[str, ...]) -> DetectionDataset:
+    """Read one set as a finished run wants it: for evaluation, its classes in its order."""
+    coco = _read(split, run)
+    if coco.classes.names != classes:
+        raise DataError(f"{coco.path}: classes {list(coco.classes.names)} are not the run's: {list(classes)}")
+    height, width = run.data.image_size
+    return DetectionDataset(coco, split.images, (height, width), None, run.seed, run.data.skip_unreadable)
+
+
+def describe(coco: CocoSet) -> str:
+    """Say in a line what is in a set."""
+    counts = zip(coco.classes.names, coco.class_counts().tolist(), strict=True)
+    boxes = ", ".join(f"{name} {count}" for name, count in counts)
+    ignored = int((coco.crowd & coco.trainable).sum())
+    parts = [
+        f"{len(coco)} images ({_empty_images(coco)} without objects)",
+        boxes,
+        f"ignore regions {ignored}",
+    ]
+    parts += [f"{reason}: {count} left out" for reason, count in coco.dropped.items() if count]
+    return "; ".join(parts)
+
+
+def _read(split: Split, run: Run) -> CocoSet:
+    return CocoSet.read(
+        split.annotations,
+        run.data.classes,
+        other_categories=run.data.other_categories,
+        invalid_boxes=run.data.invalid_boxes,
+    )
+
+
+def _named(coco: CocoSet) -> dict[str, int]:
+    return dict(zip(coco.classes.names, coco.classes.category_ids, strict=True))
+
+
+def _empty_images(coco: CocoSet) -> int:
+    objects = (coco.trainable & ~coco.crowd).long().cumsum(0)
+    before = objects.new_zeros(len(objects) + 1)
+    before[1:] = objects
+    return int((before[coco.starts[1:]] == before[coco.starts[:-1]]).sum())
+
+
+def _check_scheme(run: Run, coco: CocoSet) -> None:
+    """A class-exclusive scheme cannot be taught a box with two labels: say so before the training."""
+    labels = coco.label_starts.diff()
+    several = (labels > 1).nonzero()
+    if len(several) and build.class_scheme(run).exclusive:
+        row = int(several[0])
+        image = int(coco.image_ids[int((coco.starts <= row).sum()) - 1])
+        raise ConfigError(
+            f"class_scheme {run.class_scheme.name!r} gives a box one class, but {coco.path} has "
+            f"{len(several)} boxes with several labels (the first in image {image}); use sigmoid_bce"
+        )
+
+
+def _check_files(coco: CocoSet, split: Split, skip: bool, sample: int | None) -> None:
+    problems = check_images(coco, split.images, sample)
+    if not problems:
+        return
+    shown = "\n  ".join(problem.message for problem in problems[:PROBLEMS_SHOWN])
+    more = len(problems) - PROBLEMS_SHOWN
+    text = f"{len(problems)} of {len(coco)} images cannot be used:\n  {shown}"
+    if more > 0:
+        text += f"\n  and {more} more"
+    if not skip:
+        raise DataError(f"{text}\nrepair them, or leave them out with data.skip_unreadable=true")
+    _log.warning("%s\nthey are left out (data.skip_unreadable)", text)

@@ -1,0 +1,394 @@
+"""The training loop, read from top to bottom: epochs, steps, validation, checkpoints."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from dethead import build
+from dethead.config import Run
+from dethead.data import EpochBatches, make_loader
+from dethead.normalisers import Counts, add_counts, count
+from dethead.structures import Assignment, Batch, HeadOutput, LossTerms
+from dethead.training import checkpoint
+from dethead.training.accelerator import make_accelerator
+from dethead.training.ema import WeightAverage
+from dethead.training.environment import environment
+from dethead.training.fine_tuning import take_weights
+from dethead.training.inputs import Inputs, RunData, describe, open_data
+from dethead.training.optimisation import lr_factor, make_optimizer, set_lr
+from dethead.training.pictures import leave_pictures
+from dethead.training.progress import bar
+from dethead.training.record import Record, Window
+from dethead.training.run_folder import RunFolder, RunFolderError, write_atomically
+from dethead.training.signals import stop_requests
+from dethead.training.validation import Objective, Scored, predictions, score
+
+_log = logging.getLogger(__name__)
+
+
+class Interrupted(Exception):  # noqa: N818  # a wish, not an error
+    """The run was asked to stop; everything is saved, and ``--resume`` goes on."""
+
+
+def train(run: Run, inputs: Inputs, out: Path, *, resume: bool = False) -> dict[str, Any]:
+    """Train one run and leave it in a folder.
+
+    Args:
+        run: the config.
+        inputs: data, weights, machine.
+        out: the run folder.
+        resume: go on with the run in ``out``; with none there, start it.
+
+    Returns:
+        What ``metrics.json`` says: the COCO numbers of the best epoch (by AP on the validation set) and of
+        the last, training seconds, parameters.
+
+    Raises:
+        ConfigError, DataError, RunFolderError: before any work starts.
+        FloatingPointError: a gradient that is not finite, with step, loss terms and images.
+        Interrupted: after Ctrl-C or SIGTERM, with the state saved.
+    """
+    resuming = resume and RunFolder(out).last.is_file()
+    if resuming:
+        RunFolder.open(out).check_same(run)
+    elif RunFolder(out).config.exists() and not resume:
+        raise RunFolderError(f"{out}: holds a run already; go on with --resume, or name another folder")
+    accelerator = make_accelerator(inputs.device, run.training.precision, inputs.trackers, out)
+    data = open_data(run, inputs)
+    trainer = Trainer(run, inputs, data, accelerator, RunFolder(out))
+    if resuming:
+        trainer.restore()
+    else:
+        trainer.begin()
+    return trainer.run_all()
+
+
+class Trainer:
+    """One process of one run. ``step`` counts optimiser steps that are done.
+
+    Args:
+        run: the config.
+        inputs: data, weights, machine.
+        data: both sets, opened.
+        accelerator: of this process.
+        folder: of the run.
+    """
+
+    def __init__(
+        self, run: Run, inputs: Inputs, data: RunData, accelerator: Accelerator, folder: RunFolder
+    ) -> None:
+        self.run, self.inputs, self.data, self.accelerator, self.folder = (
+            run,
+            inputs,
+            data,
+            accelerator,
+            folder,
+        )
+        self.settings = run.training
+        self.detector = build.detector(run, len(data.class_names), inputs.weights)
+        if inputs.init_from is not None:
+            self._init_from(inputs.init_from)
+        self.detector.to(accelerator.device)
+        if run.training.compile:
+            self.detector.compile()
+        self.assigner, self.criterion = build.assigner(run), build.criterion(run)
+        self.postprocessor = build.postprocessor(run)
+        optimizer = make_optimizer(run, self.detector)
+        self.model, self.optimizer = accelerator.prepare(self.detector, optimizer)
+        ema = run.training.ema
+        self.average = WeightAverage(self.detector, ema.decay, ema.warmup_steps) if ema else None
+        self.anchors = self.detector.anchors(run.data.image_size)
+        self.sampler = self._sampler()
+        self.loader = make_loader(data.train, self.sampler, inputs.workers)
+        self.steps_per_epoch = self.sampler.batches // self.settings.accumulate
+        self.total_steps = self.steps_per_epoch * self.settings.epochs
+        self.step, self.validated, self.seconds = 0, 0, 0.0
+        self.record, self.window = Record(folder, accelerator), Window()
+        self.stop = False
+
+    def _sampler(self) -> EpochBatches:
+        return EpochBatches(
+            len(self.data.train),
+            self.settings.batch_size // self.settings.accumulate,
+            seed=self.run.seed,
+            epoch=0,
+            shuffle=True,
+            drop_last=True,
+            rank=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+        )
+
+    def _init_from(self, path: Path) -> None:
+        values = checkpoint.load(RunFolder.open(path).best)
+        taken = take_weights(self.detector, values["model"], values["classes"], self.data.class_names)
+        self._say(f"weights of {path}: {taken.describe()}")
+
+    # --- start and resume
+
+    def begin(self) -> None:
+        """Make the run folder and write down what this run is."""
+        if self.accelerator.is_main_process:
+            RunFolder.create(self.folder.path, self.run)
+            write_atomically(
+                self.folder.environment, json.dumps(environment(self.inputs, self.accelerator), indent=2)
+            )
+        self.accelerator.wait_for_everyone()
+        # From here on the run's own random numbers (dropout) count, the same whatever was built before.
+        torch.manual_seed(self.run.seed + self.accelerator.process_index)
+
+    def restore(self) -> None:
+        """Take up the state of the last checkpoint, to the bit."""
+        values = checkpoint.load(self.folder.last)
+        found = self.data.train.coco.fingerprint()
+        if values["data"] != found:
+            raise RunFolderError(
+                f"{self.folder.path}: was trained on other data (sha256 {values['data'][:12]}, "
+                f"now {found[:12]} in {self.data.train.coco.path})"
+            )
+        if values["processes"] != self.accelerator.num_processes:
+            _log.warning("resumed on another number of processes: equal up to rounding, not to the bit")
+        self.detector.load_state_dict(values["model"])
+        if self.average is not None:
+            self.average.module.load_state_dict(values["average"])
+        self.optimizer.load_state_dict(values["optimizer"])
+        if self.accelerator.scaler is not None and values["scaler"]:
+            self.accelerator.scaler.load_state_dict(values["scaler"])
+        self.step, self.validated, self.seconds = values["step"], values["validated"], values["seconds"]
+        self.record.best = values["best"]
+        if self.accelerator.is_main_process:
+            self.folder.cut_log(self.step)
+            checkpoint.set_random_state(values["random"])
+        else:
+            torch.manual_seed(self.run.seed + self.accelerator.process_index + self.step)
+        self.accelerator.wait_for_everyone()
+        self._say(f"resumed at step {self.step} of {self.total_steps}")
+
+    def save(self) -> None:
+        """Write the checkpoint that ``restore`` reads."""
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler
+            values = {
+                "model": self.detector.state_dict(),
+                "average": self.average.module.state_dict() if self.average else {},
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": scaler.state_dict() if scaler is not None else {},
+                "random": checkpoint.random_state(),
+                "step": self.step,
+                "validated": self.validated,
+                "seconds": self.seconds,
+                "best": self.record.best,
+                "data": self.data.train.coco.fingerprint(),
+                "processes": self.accelerator.num_processes,
+            }
+            checkpoint.save(values, self.folder.last)
+        self.accelerator.wait_for_everyone()
+
+    # --- the run
+
+    def run_all(self) -> dict[str, Any]:
+        """Train all epochs that are left; gives what metrics.json says."""
+        self._announce()
+        with self._trackers(), stop_requests(self._ask):
+            if self._due():
+                self._validate()
+            while self.step < self.total_steps:
+                self._epoch()
+                if self._due():
+                    self.save()  # a kill during the validation costs the validation only
+                    self._validate()
+                self.save()
+        if self.accelerator.is_main_process:
+            leave_pictures(self.folder, self.data, self.postprocessor, self.scored_detector, self.accelerator)
+        self.accelerator.wait_for_everyone()
+        report: dict[str, Any] = json.loads(self.folder.metrics.read_text(encoding="utf-8"))
+        return report
+
+    def _ask(self) -> bool:
+        first, self.stop = not self.stop, True
+        return first
+
+    def _due(self) -> bool:
+        """Whether the epoch that ends here is still to be validated."""
+        epoch, inside = divmod(self.step, self.steps_per_epoch)
+        wanted = epoch % self.settings.validate_every == 0 or self.step == self.total_steps
+        return inside == 0 and self.step > self.validated and wanted
+
+    def _epoch(self) -> None:
+        """Train from here to the end of the epoch."""
+        epoch, done = divmod(self.step, self.steps_per_epoch)
+        self.sampler.set_epoch(epoch, start=done * self.settings.accumulate)
+        self.model.train()
+        text = f"epoch {epoch + 1}/{self.settings.epochs}"
+        images = self.steps_per_epoch * self.settings.batch_size
+        batches = iter(self.loader)
+        self.window.restart()
+        with bar(text, images, self.accelerator.is_main_process) as progress:
+            progress(done * self.settings.batch_size)
+            for _ in range(done, self.steps_per_epoch):
+                self._step([*islice(batches, self.settings.accumulate)])
+                progress(self.settings.batch_size)
+                every = self.settings.checkpoint_every
+                if self.stop or (every and self.step % every == 0):
+                    self.save()
+                if self.stop:
+                    raise Interrupted(f"stopped at step {self.step} of {self.total_steps}; all is saved")
+
+    def _step(self, batches: list[Batch]) -> None:
+        """One optimiser step over all micro-batches and processes."""
+        started = time.perf_counter()
+        set_lr(self.optimizer, lr_factor(self.run, self.step, self.steps_per_epoch))
+        device = self.accelerator.device
+        batches = [b._replace(truth=[one.to(device) for one in b.truth]) for b in batches]
+        # With one micro-batch its output serves an assigner that wants to see it; with several, keeping all
+        # their graphs would cost the memory that accumulation is there to save.
+        outputs = [self._forward(batches[0])] if len(batches) == 1 else [None] * len(batches)
+        assignments = [self._assign(b, output) for b, output in zip(batches, outputs, strict=True)]
+        counts = self._agree(assignments)
+        terms: list[LossTerms] = []
+        for index, (batch, output, assignment) in enumerate(zip(batches, outputs, assignments, strict=True)):
+            last = index == len(batches) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                output = self._forward(batch) if output is None else output
+                terms.append(self.criterion(output, assignment, batch.truth, self.anchors, counts=counts))
+                self.accelerator.backward(terms[-1].total)
+        sums = torch.stack([torch.stack([*one]).detach() for one in terms]).sum(dim=0)
+        norm = self._clip(sums, batches)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        if self.average is not None:
+            self.average.update(self.detector, self.step)
+        self.seconds += time.perf_counter() - started
+        self._note(sums, norm, counts)
+
+    def _forward(self, batch: Batch) -> HeadOutput:
+        output: HeadOutput = self.model(batch.images.to(self.accelerator.device, non_blocking=True))
+        return output
+
+    def _assign(self, batch: Batch, output: HeadOutput | None) -> Assignment:
+        if not self.assigner.needs_predictions:
+            return self.assigner(self.anchors, batch.truth)
+        if output is None:
+            with torch.no_grad():
+                output = self._forward(batch)
+        seen = predictions(output, self.criterion, self.anchors.boxes)
+        return self.assigner(self.anchors, batch.truth, seen)
+
+    def _agree(self, assignments: list[Assignment]) -> Counts:
+        """Counts of the whole step, and whether any process was asked to stop."""
+        counts = count(assignments[0])
+        for assignment in assignments[1:]:
+            counts = add_counts(counts, count(assignment))
+        processes = self.accelerator.num_processes
+        if processes == 1:
+            return counts
+        sent = torch.stack([*counts[:3], counts.images.new_tensor(float(self.stop))])
+        mean: Tensor = self.accelerator.reduce(sent, reduction="mean")
+        self.stop = bool(mean[3] > 0)
+        return Counts(mean[0], mean[1], mean[2], mean.new_tensor(float(processes)))
+
+    def _clip(self, sums: Tensor, batches: list[Batch]) -> float:
+        """Clip the gradient; gives its norm before."""
+        limit = self.settings.clip_norm
+        norm = float(
+            self.accelerator.clip_grad_norm_(
+                self.model.parameters(), float("inf") if limit is None else limit
+            )
+        )
+        scaled = self.accelerator.scaler is not None  # fp16 skips such a step by itself and lowers its scale
+        if not (norm < float("inf") or scaled):
+            terms = dict(zip(LossTerms._fields, sums.tolist(), strict=True))
+            images = [image_id for batch in batches for image_id in batch.image_ids]
+            raise FloatingPointError(
+                f"the gradient is not finite (norm {norm}) at step {self.step + 1}; loss terms {terms}; "
+                f"image ids {images}. The weights saved last are good: lower training.optimizer.lr"
+            )
+        return norm
+
+    def _note(self, sums: Tensor, norm: float, counts: Counts) -> None:
+        """Add to the window, and write it to the log when it is full."""
+        self.window.add(sums, norm, self.settings.batch_size)
+        if self.step % self.steps_per_epoch and self.step % self.settings.log_every:
+            return
+        line = self.window.line(self.accelerator)
+        line["lr"] = max(group["lr"] for group in self.optimizer.param_groups)
+        line["positives"] = float(counts.positives) * float(counts.processes)
+        self.record.steps(line, self.step, self.step / self.steps_per_epoch)
+        self.window.restart()
+
+    # --- validation
+
+    @property
+    def scored_detector(self) -> Any:
+        """The detector that is validated and used afterwards: the average, where there is one."""
+        return self.average.module if self.average is not None else self.detector
+
+    def _validate(self) -> None:
+        with bar("validation", len(self.data.val), self.accelerator.is_main_process) as progress:
+            scored = score(
+                self.scored_detector,
+                self.postprocessor,
+                self.data.val,
+                self.accelerator,
+                batch_size=self.settings.batch_size,
+                workers=self.inputs.workers,
+                objective=Objective(self.assigner, self.criterion),
+                progress=progress,
+            )
+        self.validated = self.step
+        if self.accelerator.is_main_process:
+            self._write_down(scored)
+
+    def _write_down(self, scored: Scored) -> None:
+        metrics = scored.evaluator.compute()
+        epoch = self.step // self.steps_per_epoch
+        totals = {"train_seconds": self.seconds, "parameters": self._parameters()}
+        if self.record.validation(metrics, scored.losses, self.step, epoch, totals):
+            values = {
+                "model": self.scored_detector.state_dict(),
+                "config": self.run.model_dump(mode="json"),
+                "classes": list(self.data.class_names),
+                "category_ids": list(self.data.category_ids),
+                "step": self.step,
+                "epoch": epoch,
+            }
+            checkpoint.save(values, self.folder.best)
+        left = self.seconds / self.step * (self.total_steps - self.step)
+        self._say(self.record.epoch_line(f"{epoch}/{self.settings.epochs}", metrics, scored.losses, left))
+
+    # --- around the run
+
+    def _announce(self) -> None:
+        for name, dataset in (("train", self.data.train), ("val", self.data.val)):
+            self._say(f"{name}: {describe(dataset.coco)}")
+        self._say(
+            f"{self._parameters() / 1e6:.2f} M parameters, {len(self.anchors.boxes)} anchors, "
+            f"{self.settings.epochs} epochs of {self.steps_per_epoch} steps of {self.settings.batch_size} "
+            f"images on {self.accelerator.num_processes} x {self.accelerator.device}"
+        )
+
+    def _parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.detector.parameters())
+
+    def _say(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            print(text, flush=True)
+
+    @contextmanager
+    def _trackers(self) -> Iterator[None]:
+        if self.inputs.trackers:
+            self.accelerator.init_trackers("tensorboard")
+        try:
+            yield
+        finally:
+            if self.inputs.trackers:
+                self.accelerator.end_training()

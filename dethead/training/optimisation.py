@@ -1,0 +1,53 @@
+"""Which numbers are moved, how, and how fast."""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from dethead.config import Run
+from dethead.config.sections import AdamW, Cosine
+from dethead.detector import Detector
+
+
+def make_optimizer(run: Run, detector: Detector) -> torch.optim.Optimizer:
+    """Make the optimizer over all parameters that are trained.
+
+    Weight decay applies to weights of convolutions and linear layers only: biases and normalisation would be
+    pulled to values that mean something. The backbone has a learning rate of its own.
+    """
+    section = run.training.optimizer
+    inner = {id(parameter) for parameter in detector.backbone.backbone.parameters()}  # type: ignore[union-attr]
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in detector.parameters():
+        if parameter.requires_grad:
+            key = (id(parameter) in inner, parameter.ndim > 1)
+            groups.setdefault(key, []).append(parameter)
+    settings: list[dict[str, Any]] = []
+    for (in_backbone, decays), parameters in groups.items():
+        lr = section.lr * (section.backbone_lr_factor if in_backbone else 1.0)
+        decay = section.weight_decay if decays else 0.0
+        settings.append({"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay})
+    if isinstance(section, AdamW):
+        return torch.optim.AdamW(settings)
+    return torch.optim.SGD(settings, momentum=section.momentum)
+
+
+def lr_factor(run: Run, step: int, steps_per_epoch: int) -> float:
+    """Give the learning rate of the ``step``-th step, counted from 0, as a share of the configured one."""
+    schedule = run.training.schedule
+    warmup = min((step + 1) / schedule.warmup_steps, 1.0) if schedule.warmup_steps else 1.0
+    if isinstance(schedule, Cosine):
+        progress = step / max(1, run.training.epochs * steps_per_epoch - 1)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+        return warmup * (schedule.final_factor + (1 - schedule.final_factor) * cosine)
+    passed = sum(step >= epoch * steps_per_epoch for epoch in schedule.milestones)
+    factor: float = warmup * schedule.factor**passed
+    return factor
+
+
+def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group to its configured rate times ``factor``."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor

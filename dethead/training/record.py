@@ -1,0 +1,100 @@
+"""What is written down while a run works: log lines, metrics, the line per epoch."""
+
+import json
+import math
+import time
+from typing import Any
+
+from accelerate import Accelerator
+from torch import Tensor
+
+from dethead.evaluation import CocoMetrics
+from dethead.structures import LossTerms
+from dethead.training.progress import duration
+from dethead.training.run_folder import RunFolder, write_atomically
+
+
+class Window:
+    """Steps since the last line of the log."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all steps."""
+        self.sums: Tensor | None = None
+        self.norm, self.steps, self.images, self.started = 0.0, 0, 0, time.perf_counter()
+
+    def add(self, sums: Tensor, norm: float, images: int) -> None:
+        """Add a step: its loss terms, gradient norm and images."""
+        self.sums = sums if self.sums is None else self.sums + sums
+        self.norm += norm
+        self.steps, self.images = self.steps + 1, self.images + images
+
+    def line(self, accelerator: Accelerator) -> dict[str, float]:
+        """Means over the steps and processes."""
+        assert self.sums is not None
+        mean: Tensor = accelerator.reduce(self.sums / self.steps, reduction="mean")
+        return {
+            **dict(zip(LossTerms._fields, mean.tolist(), strict=True)),
+            "gradient_norm": self.norm / self.steps,
+            "images_per_s": self.images / (time.perf_counter() - self.started),
+        }
+
+
+class Record:
+    """Writes the run folder's log and metrics; only the main process does.
+
+    Args:
+        folder: of the run.
+        accelerator: whose trackers get the same numbers.
+    """
+
+    def __init__(self, folder: RunFolder, accelerator: Accelerator) -> None:
+        self.folder, self.accelerator = folder, accelerator
+        self.best: dict[str, Any] = {}
+        """The validation with the highest AP so far, as in metrics.json."""
+        self.trained: dict[str, float] = {}
+        """The last line about training steps."""
+
+    def steps(self, line: dict[str, float], step: int, epoch: float) -> None:
+        """Write a line about training steps."""
+        self.trained = line
+        if self.accelerator.is_main_process:
+            self.folder.append_log({"step": step, "epoch": epoch, **line})
+            self.accelerator.log(line, step=step)
+
+    def validation(
+        self, metrics: CocoMetrics, losses: dict[str, float], step: int, epoch: int, totals: dict[str, float]
+    ) -> bool:
+        """Write a validation down; True if it is the best so far."""
+        entry = {"epoch": epoch, "step": step, **metrics.as_dict(), "losses": losses}
+        numbers = {**metrics.numbers(), **losses}
+        defined = {name: value for name, value in numbers.items() if not math.isnan(value)}
+        self.folder.append_log({"step": step, "epoch": epoch, "val": {n: defined.get(n) for n in numbers}})
+        self.accelerator.log({f"val/{name}": value for name, value in defined.items()}, step=step)
+        best = self.best.get("AP")
+        improved = not self.best or (entry["AP"] is not None and (best is None or entry["AP"] > best))
+        if improved:
+            self.best = entry
+        report = {"best": self.best, "last": entry, **totals}
+        write_atomically(self.folder.metrics, json.dumps(report, indent=2))
+        return improved
+
+    def epoch_line(self, epoch: str, metrics: CocoMetrics, losses: dict[str, float], left: float) -> str:
+        """Say in a line how an epoch went; ``left`` seconds of training are still to come."""
+        parts = [f"epoch {epoch}"]
+        if self.trained:
+            terms = ", ".join(f"{name} {self.trained[name]:.3f}" for name in LossTerms._fields[1:])
+            parts += [f"loss {self.trained['total']:.3f} ({terms})"]
+            parts += [f"{self.trained['images_per_s']:.1f} images/s"]
+        parts += [
+            f"val loss {losses['total']:.3f}",
+            f"AP {_percent(metrics.AP)}, AP50 {_percent(metrics.AP50)}",
+        ]
+        parts += [f"{duration(left)} left"] if left > 0 else []
+        return " | ".join(parts)
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f} %"

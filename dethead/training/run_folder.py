@@ -1,0 +1,108 @@
+"""What a run leaves behind, and where in its folder."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from dethead.config import Run, dump, load
+
+
+class RunFolderError(ValueError):
+    """A folder that cannot take this run."""
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: the folder; ``create`` makes it, ``open`` finds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.environment = path / "environment.json"
+        self.log = path / "log.jsonl"
+        self.metrics = path / "metrics.json"
+        self.curves = path / "curves.png"
+        self.examples = path / "examples"
+        self.checkpoints = path / "checkpoints"
+        self.last = self.checkpoints / "last.pt"
+        self.best = self.checkpoints / "best.pt"
+
+    @classmethod
+    def create(cls, path: Path, run: Run) -> "RunFolder":
+        """Start a new run.
+
+        Raises:
+            RunFolderError: the folder holds another run already.
+        """
+        folder = cls(path)
+        if folder.config.exists() or folder.last.exists():
+            raise RunFolderError(f"{path}: holds a run already; go on with --resume, or name another folder")
+        if path.exists() and not path.is_dir():
+            raise RunFolderError(f"{path}: is a file, not a folder")
+        folder.checkpoints.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder.config, dump(run))
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """Find a run that was started before.
+
+        Raises:
+            RunFolderError: there is none.
+        """
+        folder = cls(path)
+        if not folder.config.is_file():
+            raise RunFolderError(f"{path}: holds no run (no config.yaml)")
+        return folder
+
+    def check_same(self, run: Run) -> None:
+        """Refuse to resume the run of this folder with another config.
+
+        Raises:
+            RunFolderError: naming the keys that differ.
+        """
+        before = _flat(load(self.config).model_dump(mode="json"))
+        now = _flat(run.model_dump(mode="json"))
+        keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        if keys:
+            changes = ", ".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys)
+            raise RunFolderError(f"{self.path}: cannot resume with another config ({changes})")
+
+    def append_log(self, line: dict[str, Any]) -> None:
+        """Add a line to log.jsonl."""
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def cut_log(self, step: int) -> None:
+        """Drop the lines after ``step``: a resumed run writes them again."""
+        if not self.log.exists():
+            return
+        kept = []
+        for line in self.log.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] > step:
+                    break
+            except json.JSONDecodeError:  # a line that a killed process did not finish
+                break
+            kept.append(line + "\n")
+        write_atomically(self.log, "".join(kept))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Give nested sections as one mapping of dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that it is never seen half written."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)

@@ -1,0 +1,140 @@
+"""Scoring a detector on a data set: COCO mAP and the validation losses."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from dethead.assigners import Assigner
+from dethead.criterion import DetectionLoss
+from dethead.data import DetectionDataset, EpochBatches, make_loader
+from dethead.detector import Detector
+from dethead.evaluation import CocoEvaluator
+from dethead.postprocess import Postprocessor
+from dethead.structures import Anchors, Batch, Detections, GroundTruth, HeadOutput, Predictions
+
+Progress = Callable[[int], None]
+"""Called with the number of images that were finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What the validation losses are computed with: the training's own assigner and criterion."""
+
+    assigner: Assigner
+    criterion: DetectionLoss
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One pass over a data set."""
+
+    evaluator: CocoEvaluator
+    """Of all images, on every process."""
+    losses: dict[str, float]
+    """Mean of each loss term over the batches, weighted by their images; empty without an objective."""
+    detections: dict[int, Detections]
+    """By place in the ``CocoSet``, if they were asked for."""
+
+
+def predict_batches(
+    detector: Detector,
+    postprocessor: Postprocessor,
+    dataset: DetectionDataset,
+    accelerator: Accelerator,
+    batch_size: int,
+    workers: int,
+) -> Iterator[tuple[Batch, HeadOutput, list[Detections]]]:
+    """Run a detector over this process's share of a data set, without gradient."""
+    sampler = EpochBatches(
+        len(dataset),
+        max(batch_size, accelerator.num_processes),
+        seed=0,
+        epoch=0,
+        shuffle=False,
+        drop_last=False,
+        rank=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+    detector.eval()
+    for batch in make_loader(dataset, sampler, workers):
+        with torch.no_grad(), accelerator.autocast():
+            output = detector(batch.images.to(accelerator.device, non_blocking=True))
+        output = HeadOutput(output.raw.float(), output.embeddings)
+        found = postprocessor(output, detector.anchors(dataset.size), batch.resizes)
+        yield batch, output, [one.cpu() for one in found]
+
+
+def score(
+    detector: Detector,
+    postprocessor: Postprocessor,
+    dataset: DetectionDataset,
+    accelerator: Accelerator,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    objective: Objective | None = None,
+    keep_detections: bool = False,
+    progress: Progress | None = None,
+) -> Scored:
+    """Score a detector on every image of a data set once, shared out over the processes.
+
+    Args:
+        detector: in any mode; it is left in evaluation mode.
+        postprocessor: of the same run.
+        dataset: without augmentation.
+        accelerator: of this process.
+        batch_size: images of a batch, all processes together.
+        workers: processes that read images.
+        objective: gives validation losses, if wanted.
+        keep_detections: whether to return the detections too.
+        progress: called after each batch.
+    """
+    evaluator = CocoEvaluator(dataset.coco.classes.names)
+    sums: dict[str, float] = {}
+    images = 0
+    kept: dict[int, Detections] = {}
+    places = {int(image_id): place for place, image_id in enumerate(dataset.coco.image_ids.tolist())}
+    batches = predict_batches(detector, postprocessor, dataset, accelerator, batch_size, workers)
+    for batch, output, found in batches:
+        rows = [places[image_id] for image_id in batch.image_ids]
+        evaluator.update(found, [dataset.coco.evaluation_truth(row) for row in rows])
+        if keep_detections:
+            kept.update(zip(rows, found, strict=True))
+        if objective is not None:
+            for name, value in _losses(objective, output, batch, detector.anchors(dataset.size)).items():
+                sums[name] = sums.get(name, 0.0) + value * len(rows)
+        images += len(rows)
+        if progress is not None:
+            progress(len(rows) * accelerator.num_processes)
+    if accelerator.num_processes > 1:
+        states = gather_object([(evaluator.state(), sums, images, kept)])
+        evaluator.merge(state for state, _, _, _ in states)
+        sums = {name: sum(part.get(name, 0.0) for _, part, _, _ in states) for name in sums}
+        images = sum(count for _, _, count, _ in states)
+        kept = {place: one for _, _, _, part in states for place, one in part.items()}
+    losses = {name: value / max(images, 1) for name, value in sums.items()}
+    return Scored(evaluator, losses, kept)
+
+
+def predictions(output: HeadOutput, criterion: DetectionLoss, anchors: Tensor) -> Predictions:
+    """Give what an assigner may see of an output: detached, decoded, activated."""
+    output = HeadOutput(output.raw.detach())
+    return Predictions(
+        criterion.codec.decode(output.box_deltas, anchors),
+        criterion.scheme.probabilities(output.class_logits),
+        output.confidence_logits.float().sigmoid(),
+    )
+
+
+def _losses(objective: Objective, output: HeadOutput, batch: Batch, anchors: Anchors) -> dict[str, float]:
+    truth: list[GroundTruth] = [one.to(output.raw.device) for one in batch.truth]
+    seen = None
+    if objective.assigner.needs_predictions:
+        seen = predictions(output, objective.criterion, anchors.boxes)
+    assignment = objective.assigner(anchors, truth, seen)
+    terms = objective.criterion(output, assignment, truth, anchors)
+    return {name: float(value) for name, value in terms._asdict().items()}

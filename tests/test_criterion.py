@@ -1,0 +1,419 @@
+"""The training objective: terms by hand, what has no gradient, and any split of a step gives one gradient."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+
+from dethead.anchors import AnchorGrid
+from dethead.boxes import BoxCodec, iou
+from dethead.criterion import DetectionLoss, Term
+from dethead.heads import DetectionHead
+from dethead.losses import smooth_l1
+from dethead.normalisers import (
+    Constant,
+    Counts,
+    add_counts,
+    by_anchors,
+    by_positives,
+    by_positives_per_image,
+    count,
+)
+from dethead.schemes import SigmoidBCE, SoftmaxCE
+from dethead.structures import (
+    BACKGROUND,
+    IGNORE,
+    UNKNOWN_CLASS,
+    Anchors,
+    Assignment,
+    GroundTruth,
+    HeadOutput,
+)
+
+ANCHORS = Anchors(
+    torch.tensor([[0.0, 0.0, 10.0, 10.0], [10.0, 0.0, 20.0, 10.0], [0.0, 10.0, 10.0, 20.0]]),
+    (slice(0, 3),),
+    (10,),
+    ((1, 3),),
+)
+NONE = torch.zeros(0, dtype=torch.int64)
+OBJECT = GroundTruth.from_labels(ANCHORS.boxes[1:2] + 1, torch.tensor([2]), num_classes=3)
+UNKNOWN = GroundTruth.from_labels(ANCHORS.boxes[1:2] + 1, torch.tensor([UNKNOWN_CLASS]), num_classes=3)
+NOTHING = GroundTruth.from_labels(torch.zeros(0, 4), NONE, num_classes=3)
+L1 = partial(smooth_l1, beta=0.0)
+TERMS = ("class_term", "confidence_term", "box_term")
+SCHEMES = [SoftmaxCE(), SigmoidBCE()]
+NORMALISERS = [by_positives, by_positives_per_image, by_anchors, Constant(7)]
+every_scheme = pytest.mark.parametrize("scheme", SCHEMES, ids=repr)
+every_normaliser = pytest.mark.parametrize(
+    "normaliser", NORMALISERS, ids=lambda n: getattr(n, "__name__", repr(n))
+)
+
+
+def make_loss(scheme=SCHEMES[0], **options):
+    return DetectionLoss(scheme, L1, BoxCodec(), **options)
+
+
+def with_all(normaliser, scheme=SCHEMES[0], **options):
+    return make_loss(scheme, **dict.fromkeys(TERMS, Term(1.0, normaliser)), **options)
+
+
+def assign(*rows):
+    matched = torch.tensor(rows)
+    return Assignment(matched, torch.zeros(matched.shape))
+
+
+def zeros(batch):
+    return HeadOutput(torch.zeros(batch, 3, 3 + 5, requires_grad=True))
+
+
+def backward(loss, output, assignment, truth, **options):
+    loss(output, assignment, truth, ANCHORS, **options).total.backward()
+    return HeadOutput(output.raw.grad)
+
+
+# ---- terms by hand
+
+
+def test_terms_by_hand_and_the_truth_of_the_second_image():
+    # ln 3 for the class; 5 anchors not ignored, ln 2 each; the box is off by 0.1 of its size, twice
+    kinds = [Term(2.0), Term(1.0, by_anchors), Term(1.0, Constant(10))]
+    loss = make_loss(**dict(zip(TERMS, kinds, strict=True)))
+    matched = assign([BACKGROUND] * 3, [IGNORE, 0, BACKGROUND])
+    unmatched = GroundTruth.from_labels(ANCHORS.boxes[:1], torch.tensor([0]), num_classes=3)
+    terms = loss(zeros(2), matched, [unmatched, OBJECT], ANCHORS)
+    wanted = [2 * math.log(3), math.log(2), 0.2 / 10]
+    assert [t.item() for t in terms[1:]] == pytest.approx(wanted, rel=1e-5)
+    assert terms.total.item() == pytest.approx(sum(wanted), rel=1e-5)
+
+
+def test_by_default_every_term_has_weight_one_and_is_divided_by_the_positives():
+    truth = GroundTruth.from_labels(ANCHORS.boxes[:2], torch.tensor([0, 1]), num_classes=3)
+    terms = make_loss()(zeros(1), assign([0, 1, BACKGROUND]), [truth], ANCHORS)
+    wanted = [2 * math.log(3) / 2, 3 * math.log(2) / 2, 0]
+    assert [t.item() for t in terms[1:]] == pytest.approx(wanted)
+
+
+def test_each_positive_learns_its_own_truth_in_every_image():
+    # Labels 0, 1, 2 over two images in an order that no shortcut gives.
+    boxes, codec = ANCHORS.boxes + 2, BoxCodec()
+    first = GroundTruth.from_labels(boxes[[2, 0]], torch.tensor([1, 0]), num_classes=3)
+    second = GroundTruth.from_labels(boxes[[1, 0, 2]], torch.tensor([2, 1, 0]), num_classes=3)
+    matched = assign([1, BACKGROUND, 0], [1, 0, 2])
+    labels = torch.tensor([[0, 0, 1], [1, 2, 0]])
+    raw = torch.zeros(2, 3, 8)
+    raw[..., :3] = 50.0 * torch.nn.functional.one_hot(labels, 3)
+    raw[..., -4:] = codec.encode(boxes, ANCHORS.boxes)
+    terms = make_loss()(HeadOutput(raw), matched, [first, second], ANCHORS)
+    assert terms.classification.item() == terms.box.item() == 0
+    # and the wrong way round it costs 50 for the class of each of 5 positives
+    swapped = make_loss()(HeadOutput(raw.flip(0)), matched, [first, second], ANCHORS)
+    assert swapped.classification.item() > 10
+
+
+@pytest.mark.parametrize("weights", [(2.0, 1.0, 1.0), (1.0, 3.0, 1.0), (1.0, 1.0, 0.0)])
+def test_term_weights_multiply_their_term_alone(weights):
+    arguments = zeros(1), assign([IGNORE, 0, BACKGROUND]), [OBJECT], ANCHORS
+    plain = make_loss()(*arguments)
+    weighted = make_loss(**{t: Term(w) for t, w in zip(TERMS, weights, strict=True)})(*arguments)
+    wanted = [w * term.item() for w, term in zip(weights, plain[1:], strict=True)]
+    assert [term.item() for term in weighted[1:]] == pytest.approx(wanted)
+    assert weighted.total.item() == pytest.approx(sum(wanted))
+
+
+def test_an_image_divided_by_its_own_positives_weighs_as_much_as_any_other():
+    # image 1: 3 anchors, 3 positives; image 2: 1 positive, 2 anchors in all; torchvision's RetinaNet
+    matched = assign([0, 0, 0], [IGNORE, 0, BACKGROUND])
+    terms = with_all(by_positives_per_image)(zeros(2), matched, [OBJECT, OBJECT], ANCHORS)
+    assert terms.classification.item() == pytest.approx((3 * math.log(3) / 3 + math.log(3)) / 2)
+    assert terms.confidence.item() == pytest.approx((3 * math.log(2) / 3 + 2 * math.log(2)) / 2)
+
+
+@pytest.mark.parametrize(("scheme", "wanted"), [(SCHEMES[0], 1.0986), (SCHEMES[1], 1.9095)], ids=repr)
+def test_a_head_with_zero_weights_starts_from_the_stated_losses(scheme, wanted):
+    grid = AnchorGrid.from_sizes([8], [8], ratios=[1, 2])
+    anchors = grid.place((16, 24))
+    head = DetectionHead(4, 2, 3, scheme, confidence_prior=0.01)
+    with torch.no_grad():
+        head.prediction.weight.zero_()
+    output = head([torch.randn(2, 4, 2, 3)])
+    matched = torch.full((2, 12), BACKGROUND)
+    matched[0, 3], matched[1, 5], matched[1, 0] = 0, 1, 0
+    truth = [
+        GroundTruth.from_labels(anchors.boxes[[3]], torch.tensor([2]), 3),
+        GroundTruth.from_labels(anchors.boxes[[0, 5]], torch.tensor([0, 1]), 3),
+    ]
+    loss = DetectionLoss(scheme, L1, BoxCodec())
+    terms = loss(output, Assignment(matched, torch.zeros(2, 12)), truth, anchors)
+    probabilities = scheme.probabilities(output.class_logits)
+    torch.testing.assert_close(probabilities, torch.full_like(probabilities, 1 / 3))
+    assert terms.classification.item() == pytest.approx(wanted, abs=5e-5)
+    # 3 positives at -ln 0.01, 21 background anchors at -ln 0.99
+    confidence = (-3 * math.log(0.01) - 21 * math.log(0.99)) / 3
+    assert terms.confidence.item() == pytest.approx(confidence, rel=1e-5)
+    assert terms.box.item() == 0
+
+
+def test_exchanging_the_scheme_changes_the_class_term_and_nothing_else():
+    raw = torch.randn(2, 3, 8)
+    matched = assign([0, BACKGROUND, IGNORE], [IGNORE, 0, BACKGROUND])
+    results = []
+    for scheme in SCHEMES:
+        output = HeadOutput(raw.clone().requires_grad_())
+        terms = make_loss(scheme, confidence_target="iou")(output, matched, [OBJECT, OBJECT], ANCHORS)
+        terms.total.backward()
+        results.append((terms, HeadOutput(output.raw.grad)))
+    (ce, ce_grad), (bce, bce_grad) = results
+    assert torch.equal(ce.confidence, bce.confidence)
+    assert torch.equal(ce.box, bce.box)
+    assert torch.equal(ce_grad.confidence_logits, bce_grad.confidence_logits)
+    assert torch.equal(ce_grad.box_deltas, bce_grad.box_deltas)
+    assert not torch.equal(ce.classification, bce.classification)
+
+
+@every_scheme
+def test_class_weights_multiply_the_class_term_of_their_class(scheme):
+    weighted = type(scheme)(class_weights=(1.0, 1.0, 4.0))
+    arguments = zeros(1), assign([IGNORE, 0, BACKGROUND]), [OBJECT], ANCHORS
+    plain, heavy = make_loss(scheme)(*arguments), make_loss(weighted)(*arguments)
+    assert heavy.classification.item() == pytest.approx(4 * plain.classification.item())
+    assert torch.equal(heavy.confidence, plain.confidence)
+
+
+# ---- confidence targets
+
+
+def test_the_iou_target_is_that_of_the_decoded_prediction():
+    # predicted: the anchor [10, 0, 20, 10] itself; truth: 1 px further each way: IoU 81 / 119
+    output, matched = zeros(1), assign([BACKGROUND, 0, IGNORE])
+    with torch.no_grad():
+        output.raw[0, :, 3] = torch.tensor([-1.0, 0.5, 2.0])
+    terms = make_loss(confidence_target="iou")(output, matched, [OBJECT], ANCHORS)
+    softplus = [math.log1p(math.exp(x)) for x in (-1.0, 0.5)]  # BCE is softplus(x) - t x
+    assert terms.confidence.item() == pytest.approx(softplus[0] + softplus[1] - 81 / 119 * 0.5, rel=1e-6)
+
+
+def test_the_iou_target_follows_the_predicted_box():
+    output, matched = zeros(1), assign([BACKGROUND, 0, IGNORE])
+    with torch.no_grad():  # a perfect box: the target is 1
+        output.raw[0, 1, -4:] = BoxCodec().encode(OBJECT.boxes[0], ANCHORS.boxes[1])
+    iou_grad = backward(make_loss(confidence_target="iou"), output, matched, [OBJECT])
+    assert iou_grad.confidence_logits[0, 1].item() == pytest.approx(0.5 - 1, abs=1e-6)
+
+
+def test_the_iou_target_gives_the_box_no_gradient():
+    raw = torch.randn(1, 3, 8)
+    grads = []
+    for target in ("one", "iou"):
+        output = HeadOutput(raw.clone().requires_grad_())
+        loss = make_loss(confidence_target=target)
+        grads.append(backward(loss, output, assign([BACKGROUND, 0, IGNORE]), [OBJECT]).box_deltas)
+    assert torch.equal(*grads)
+
+
+def test_another_confidence_target_is_refused():
+    with pytest.raises(ValueError, match="'one' or 'iou', got 'giou'"):
+        make_loss(confidence_target="giou")
+
+
+# ---- what has no gradient
+
+
+@every_scheme
+@pytest.mark.parametrize("target", ["one", "iou"])
+def test_ignored_anchors_have_no_gradient(scheme, target):
+    output = HeadOutput(torch.randn(1, 3, 8, requires_grad=True))
+    loss = make_loss(scheme, confidence_target=target)
+    grad = backward(loss, output, assign([IGNORE, 0, BACKGROUND]), [OBJECT])
+    assert [bool(g) for g in grad.confidence_logits[0]] == [False, True, True]
+    assert [bool(g.any()) for g in grad.class_logits[0]] == [False, True, False]
+    assert [bool(g.any()) for g in grad.box_deltas[0]] == [False, True, False]
+
+
+@every_scheme
+def test_an_object_of_unknown_class_trains_confidence_and_box_but_not_the_class(scheme):
+    output = zeros(1)
+    terms = make_loss(scheme)(output, assign([BACKGROUND, 0, IGNORE]), [UNKNOWN], ANCHORS)
+    terms.total.backward()
+    grad = HeadOutput(output.raw.grad)
+    assert terms.classification.item() == 0
+    assert not grad.class_logits.any()
+    assert terms.confidence.item() == pytest.approx(2 * math.log(2))
+    assert terms.box.item() == pytest.approx(0.2, rel=1e-5)
+    assert grad.confidence_logits[0, 1] < 0
+    assert grad.box_deltas[0, 1].any()
+
+
+def test_an_object_of_unknown_class_counts_as_a_positive():
+    both = GroundTruth.from_labels(ANCHORS.boxes[:2], torch.tensor([2, UNKNOWN_CLASS]), num_classes=3)
+    terms = make_loss()(zeros(1), assign([0, 1, IGNORE]), [both], ANCHORS)
+    assert terms.classification.item() == pytest.approx(math.log(3) / 2)
+
+
+@every_scheme
+@every_normaliser
+@pytest.mark.parametrize("value", [BACKGROUND, IGNORE])
+@pytest.mark.parametrize("target", ["one", "iou"])
+def test_a_batch_without_objects_is_finite_and_attached(scheme, normaliser, value, target):
+    output = HeadOutput(torch.randn(2, 3, 8, requires_grad=True))
+    loss = with_all(normaliser, scheme, confidence_target=target)
+    terms = loss(output, assign([value] * 3, [value] * 3), [NOTHING, NOTHING], ANCHORS)
+    assert all(term.requires_grad for term in terms)
+    terms.total.backward()
+    assert terms.classification.item() == terms.box.item() == 0
+    assert bool(terms.confidence == 0) == (value == IGNORE)
+    assert torch.isfinite(terms.total)
+    assert torch.isfinite(output.raw.grad).all()
+
+
+@every_scheme
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_outputs_give_float32_terms(scheme, dtype):
+    raw = torch.randn(1, 3, 8).to(dtype)
+    arguments = assign([IGNORE, 0, BACKGROUND]), [OBJECT], ANCHORS
+    half, whole = (make_loss(scheme)(HeadOutput(one), *arguments) for one in (raw, raw.float()))
+    for a, b in zip(half, whole, strict=True):
+        assert a.dtype == torch.float32
+        torch.testing.assert_close(a, b)
+
+
+def test_several_boxes_of_several_labels_are_taught_to_sigmoids_and_refused_by_softmax():
+    targets = torch.tensor([[1.0, 0.0, 1.0]])
+    truth = GroundTruth(ANCHORS.boxes[:1], targets, torch.zeros(0, 4), torch.tensor([True]))
+    output = zeros(1)
+    grad = backward(make_loss(SigmoidBCE()), output, assign([0, IGNORE, IGNORE]), [truth])
+    assert grad.class_logits[0, 0].tolist() == [-0.5, 0.5, -0.5]
+    with pytest.raises(ValueError, match="several labels"):
+        make_loss(SoftmaxCE())(output, assign([0, IGNORE, IGNORE]), [truth], ANCHORS)
+
+
+# ---- one step, however it is split
+
+
+def a_step(images):
+    """A linear model, its inputs, and images with 0 to 3 positives; float64, so that 1e-12 can be asked."""
+    model = torch.nn.Linear(4, 3 * 8).double()
+    matched, truth = [], []
+    for index in range(images):
+        objects = index % 4
+        row = [BACKGROUND, IGNORE, BACKGROUND] if index % 3 else [BACKGROUND] * 3
+        row[:objects] = range(objects)
+        labels = (torch.arange(objects) + index) % 3
+        boxes = ANCHORS.boxes[:objects] + index % 5
+        matched.append(row)
+        truth.append(GroundTruth.from_labels(boxes, labels, num_classes=3))
+    return model, torch.randn(images, 4, dtype=torch.float64), assign(*matched), truth
+
+
+def part_of(assignment, rows):
+    return Assignment(assignment.matched[rows], assignment.overlaps[rows])
+
+
+def gradient(model, inputs, loss, assignment, truth, rows, counts=None):
+    """Gradient of the images in ``rows`` alone."""
+    model.zero_grad()
+    output = HeadOutput(model(inputs[rows]).reshape(-1, 3, 8))
+    terms = loss(output, part_of(assignment, rows), truth[rows], ANCHORS, counts=counts)
+    terms.total.backward()
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+@every_scheme
+@every_normaliser
+def test_two_times_four_accumulated_images_give_the_gradient_of_eight(scheme, normaliser):
+    step = a_step(8)
+    model, inputs, assignment, truth = step
+    loss = with_all(normaliser, scheme, confidence_target="iou")
+    whole = gradient(model, inputs, loss, assignment, truth, slice(0, 8))
+    halves = [slice(0, 4), slice(4, 8)]
+    counts = add_counts(*(count(part_of(assignment, rows)) for rows in halves))
+    parts = [gradient(model, inputs, loss, assignment, truth, rows, counts) for rows in halves]
+    torch.testing.assert_close(sum(parts), whole, rtol=1e-6, atol=1e-9)
+
+
+def mean_over_processes(counts):
+    """What the training loop does: all counts averaged, and the number of processes set."""
+    mean = Counts(*(torch.stack(values).mean() for values in zip(*counts, strict=True)))
+    return mean._replace(processes=torch.tensor(float(len(counts))))
+
+
+@every_scheme
+@every_normaliser
+@pytest.mark.parametrize("split", [(slice(0, 4), slice(4, 8)), (slice(0, 1), slice(1, 2))], ids=str)
+def test_two_processes_give_the_gradient_of_one(scheme, normaliser, split):
+    # The second split is 1 positive on 2 processes: its mean count is 0.5.
+    images = split[1].stop
+    model, inputs, assignment, truth = a_step(images)
+    loss = with_all(normaliser, scheme, confidence_target="iou")
+    whole = gradient(model, inputs, loss, assignment, truth, slice(0, images))
+    mean = mean_over_processes([count(part_of(assignment, rows)) for rows in split])
+    parts = [gradient(model, inputs, loss, assignment, truth, rows, mean) for rows in split]
+    assert whole.abs().max() > 0.01
+    torch.testing.assert_close(sum(parts) / 2, whole, rtol=1e-6, atol=1e-9)
+
+
+@every_normaliser
+def test_two_processes_that_accumulate_twice_give_the_gradient_of_one(normaliser):
+    model, inputs, assignment, truth = a_step(8)
+    loss = with_all(normaliser)
+    whole = gradient(model, inputs, loss, assignment, truth, slice(0, 8))
+    processes = [[slice(0, 2), slice(2, 4)], [slice(4, 6), slice(6, 8)]]
+    counts = [add_counts(*(count(part_of(assignment, rows)) for rows in one)) for one in processes]
+    mean = mean_over_processes(counts)
+    parts = [
+        gradient(model, inputs, loss, assignment, truth, rows, mean) for one in processes for rows in one
+    ]
+    torch.testing.assert_close(sum(parts) / 2, whole, rtol=1e-6, atol=1e-9)
+
+
+@every_scheme
+def test_permuted_images_give_permuted_gradients(scheme):
+    raw, order = torch.randn(4, 3, 8), [2, 0, 3, 1]
+    _, _, assignment, truth = a_step(4)
+    outputs = [HeadOutput(raw.clone().requires_grad_()), HeadOutput(raw[order].requires_grad_())]
+    straight = backward(make_loss(scheme), outputs[0], assignment, truth)
+    shuffled = backward(make_loss(scheme), outputs[1], part_of(assignment, order), [truth[i] for i in order])
+    torch.testing.assert_close(shuffled.raw, straight.raw[order])
+
+
+def test_the_iou_target_is_exact_for_boxes_off_the_anchor():
+    """In a loop over positives, with torch's BCE, for random predictions."""
+    raw, (_, _, assignment, truth) = torch.randn(4, 3, 8) * 0.3, a_step(4)
+    output = HeadOutput(raw)
+    targets = torch.zeros(4, 3)
+    for image, anchor in (assignment.matched >= 0).nonzero().tolist():
+        box = BoxCodec().decode(output.box_deltas[image, anchor], ANCHORS.boxes[anchor])
+        targets[image, anchor] = iou(box, truth[image].boxes[assignment.matched[image, anchor]])
+    used = assignment.matched != IGNORE
+    wanted = torch.nn.functional.binary_cross_entropy_with_logits(
+        output.confidence_logits[used], targets[used], reduction="sum"
+    )
+    terms = with_all(Constant(1), confidence_target="iou")(output, assignment, truth, ANCHORS)
+    torch.testing.assert_close(terms.confidence, wanted)
+
+
+# ---- what does not fit
+
+
+@pytest.mark.parametrize(
+    ("raw", "matched", "truth"),
+    [
+        ((1, 4, 8), (1, 3), [OBJECT]),
+        ((1, 3, 8), (1, 4), [OBJECT]),
+        ((2, 3, 8), (1, 3), [OBJECT]),
+        ((1, 3, 8), (1, 3), [OBJECT, OBJECT]),
+    ],
+)
+def test_outputs_assignments_and_truth_of_different_sizes_are_refused(raw, matched, truth):
+    assignment = Assignment(torch.full(matched, BACKGROUND), torch.zeros(matched))
+    with pytest.raises(
+        ValueError, match=rf"{len(truth)} truths and 3 anchors need .* got \({raw[0]}, {raw[1]}"
+    ):
+        make_loss()(HeadOutput(torch.zeros(raw)), assignment, truth, ANCHORS)
+
+
+def test_truth_of_another_number_of_classes_is_refused_by_its_image():
+    four = GroundTruth.from_labels(ANCHORS.boxes[:1], torch.tensor([3]), num_classes=4)
+    with pytest.raises(ValueError, match=r"truth 1 has targets \(1, 4\) for 1 boxes and 3 classes"):
+        make_loss()(zeros(2), assign([BACKGROUND] * 3, [0, BACKGROUND, IGNORE]), [NOTHING, four], ANCHORS)

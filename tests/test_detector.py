@@ -1,0 +1,78 @@
+"""The detector: pixels are normalised once, and its output lists the anchors it names."""
+
+import pytest
+import torch
+from torch import nn
+
+from dethead.anchors import AnchorGrid
+from dethead.detector import Detector
+from dethead.heads import DetectionHead
+from dethead.schemes import SoftmaxCE
+from dethead.structures import HeadOutput
+
+GRID = AnchorGrid.from_sizes([4, 8], [8, 16], ratios=[0.5, 2.0])
+
+
+class MeanPixels(nn.Module):
+    """A pyramid that averages pixels, so that its maps can be told by hand."""
+
+    strides = (4, 8)
+    channels = (3, 3)
+    pixel_mean = (10.0, 20.0, 30.0)
+    pixel_std = (2.0, 4.0, 5.0)
+
+    def forward(self, images):
+        self.seen = images
+        return [nn.functional.avg_pool2d(images, stride) for stride in self.strides]
+
+
+@pytest.fixture
+def detector():
+    return Detector(MeanPixels(), DetectionHead(3, 2, 3, SoftmaxCE(), depth=0), GRID)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_the_backbone_sees_normalised_pixels_whatever_their_type(detector, dtype):
+    images = torch.tensor([12, 16, 30], dtype=dtype).reshape(1, 3, 1, 1).expand(2, 3, 8, 16)
+    detector(images)
+    # by hand: (12 - 10) / 2, (16 - 20) / 4, (30 - 30) / 5
+    assert detector.backbone.seen[1, :, 7, 15].tolist() == [1, -1, 0]
+    assert detector.backbone.seen.dtype == torch.float32
+
+
+def test_training_and_evaluation_give_the_same_kind_of_output(detector):
+    images = torch.randint(256, (2, 3, 16, 24), dtype=torch.uint8)
+    trained, evaluated = detector.train()(images), detector.eval()(images)
+    assert isinstance(trained, HeadOutput)
+    torch.testing.assert_close(trained.raw, evaluated.raw)
+
+
+def test_there_is_one_row_for_each_anchor(detector):
+    images = torch.zeros(2, 3, 16, 24, dtype=torch.uint8)
+    anchors = detector.anchors(images.shape[-2:])
+    assert detector(images).raw.shape == (2, len(anchors.boxes), 8)
+    assert len(anchors.boxes) == 2 * (4 * 6 + 2 * 3)
+
+
+def test_rows_follow_the_anchors_they_belong_to(detector):
+    # One bright cell of the fine level, row 2, column 5: its two anchors alone answer differently.
+    images = torch.zeros(1, 3, 16, 24)
+    images[..., 8:12, 20:24] = 255
+    changed = (detector(images).raw != detector(torch.zeros_like(images)).raw).any(dim=2)[0]
+    anchors = detector.anchors((16, 24))
+    fine = anchors.boxes[anchors.levels[0]][changed[anchors.levels[0]]]
+    assert ((fine[:, :2] + fine[:, 2:]) / 2).tolist() == [[22, 10], [22, 10]]
+
+
+def test_the_means_belong_to_the_backbone_and_not_to_the_saved_state(detector):
+    assert not [name for name in detector.state_dict() if "pixel" in name]
+
+
+def test_the_means_move_with_the_detector(detector):
+    moved = detector.to("meta")
+    assert moved.pixel_mean.device.type == moved.pixel_std.device.type == "meta"
+
+
+def test_strides_that_are_not_the_backbones_are_refused():
+    with pytest.raises(ValueError, match=r"strides \(4, 8\), the anchors \(8, 16\)"):
+        Detector(MeanPixels(), nn.Identity(), AnchorGrid.from_sizes([8, 16], [8, 16]))

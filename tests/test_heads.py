@@ -1,0 +1,191 @@
+"""The head: what it starts from, and in which order it answers."""
+
+import math
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dethead.anchors import AnchorGrid
+from dethead.heads import DetectionHead
+from dethead.schemes import SigmoidBCE, SoftmaxCE
+
+LEVELS = [(4, 6), (2, 3)]
+"""(rows, columns); not square, so that swapping the two shows."""
+
+
+def maps(channels=16, batch=2):
+    return [torch.randn(batch, channels, *cells) for cells in LEVELS]
+
+
+def copying_head(in_channels, num_classes, anchors_per_cell):
+    """A head without tower and with all weights zero, to be set by the test."""
+    head = DetectionHead(in_channels, anchors_per_cell, num_classes, SigmoidBCE(), depth=0)
+    with torch.no_grad():
+        head.prediction.weight.zero_()
+        head.prediction.bias.zero_()
+    return head
+
+
+def test_order_along_anchors_is_level_row_column_shape():
+    head = copying_head(1, num_classes=2, anchors_per_cell=2)
+    with torch.no_grad():  # prediction = feature value + 100 * output channel
+        head.prediction.weight.fill_(1.0)
+        head.prediction.bias.copy_(100.0 * torch.arange(2 * 7))
+    fine = torch.tensor([[0.0, 1.0], [2.0, 3.0]])[None, None]
+    coarse = torch.tensor([[4.0]])[None, None]
+    output = head([fine, coarse])
+    assert output.class_logits[0, :, 0].tolist() == [0, 700, 1, 701, 2, 702, 3, 703, 4, 704]
+    assert output.class_logits[0, 0].tolist() == [0, 100]
+    assert output.confidence_logits[0, :2].tolist() == [200, 900]
+    assert output.box_deltas[0, 1].tolist() == [1000, 1100, 1200, 1300]
+
+
+def test_a_head_that_answers_with_its_cell_and_shape_lists_the_anchors_of_the_grid():
+    grid = AnchorGrid((8, 16), (((8.0, 4.0), (6.0, 20.0)), ((30.0, 10.0), (16.0, 18.0))))
+    height, width = 32, 48
+    head = copying_head(4, num_classes=1, anchors_per_cell=2)
+    with torch.no_grad():  # outputs of a shape: class, confidence, dx dy dw dh
+        for shape in range(2):
+            head.prediction.weight[6 * shape + 2, 0] = 1.0  # dx = channel 0: the cell's x
+            head.prediction.weight[6 * shape + 3, 1] = 1.0  # dy = channel 1: the cell's y
+            head.prediction.weight[6 * shape + 4, 2] = 1.0  # dw = channel 2: the level
+            head.prediction.bias[6 * shape + 5] = shape  # dh: the anchor shape
+    features = []
+    for level, stride in enumerate(grid.strides):
+        rows, columns = height // stride, width // stride
+        x = (torch.arange(columns) * stride + stride / 2).expand(rows, columns)
+        y = (torch.arange(rows) * stride + stride / 2)[:, None].expand(rows, columns)
+        features.append(torch.stack([x, y, torch.full_like(x, level), torch.zeros_like(x)])[None])
+    x, y, level, shape = head(features).box_deltas[0].unbind(dim=1)
+    boxes = grid.place((height, width)).boxes
+    assert torch.equal(torch.stack([x, y], dim=1), (boxes[:, :2] + boxes[:, 2:]) / 2)
+    sizes = torch.tensor(grid.shapes)[level.long(), shape.long()]
+    assert torch.equal(sizes, boxes[:, 2:] - boxes[:, :2])
+
+
+def test_images_of_a_batch_stay_apart():
+    head = DetectionHead(16, 2, 3, SoftmaxCE())
+    features = maps()
+    alone = [head([feature[i : i + 1] for feature in features]).raw[0] for i in range(2)]
+    torch.testing.assert_close(head(features).raw, torch.stack(alone))
+
+
+@pytest.mark.parametrize("separable", [True, False])
+@pytest.mark.parametrize("norm", ["group", "batch", "none"])
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_every_kind_of_tower_gives_all_numbers_and_trains_all_parameters(separable, norm, depth):
+    head = DetectionHead(16, 2, 3, SoftmaxCE(), width=24, depth=depth, separable=separable, norm=norm)
+    output = head(maps())
+    assert output.raw.shape == (2, 2 * (24 + 6), 3 + 5)
+    output.raw.square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in head.parameters())
+
+
+@pytest.mark.parametrize(
+    ("separable", "weights"),
+    [
+        (False, 9 * 16 * 24 + 9 * 24 * 24),
+        (True, 9 * 16 + 16 * 24 + 9 * 24 + 24 * 24),
+    ],
+)
+def test_the_tower_has_the_convolutions_it_names(separable, weights):
+    head = DetectionHead(16, 2, 3, SoftmaxCE(), width=24, depth=2, separable=separable)
+    assert sum(p.numel() for p in head.tower.parameters() if p.ndim == 4) == weights
+
+
+def test_the_width_is_the_input_unless_given():
+    assert DetectionHead(16, 2, 3, SoftmaxCE()).prediction.weight.shape == (2 * (3 + 5), 16, 1, 1)
+    assert DetectionHead(16, 2, 3, SoftmaxCE(), width=40).prediction.weight.shape[1] == 40
+
+
+@pytest.mark.parametrize("scheme", [SoftmaxCE(), SigmoidBCE()], ids=repr)
+def test_without_features_every_anchor_says_what_the_priors_say(scheme):
+    head = DetectionHead(16, 2, 3, scheme, class_prior=(0.7, 0.2, 0.1), confidence_prior=0.02)
+    with torch.no_grad():
+        head.prediction.weight.zero_()
+    output = head(maps())
+    probabilities = scheme.probabilities(output.class_logits)
+    torch.testing.assert_close(probabilities, torch.tensor([0.7, 0.2, 0.1]).expand_as(probabilities))
+    confidence = output.confidence_logits.sigmoid()
+    torch.testing.assert_close(confidence, torch.full_like(confidence, 0.02))
+    assert not output.box_deltas.any()
+
+
+def test_the_scheme_decides_the_bias_of_the_class_logits_and_nothing_else():
+    heads = []
+    for scheme in (SoftmaxCE(), SigmoidBCE()):
+        torch.manual_seed(3)
+        heads.append(DetectionHead(16, 2, 3, scheme).state_dict())
+    for name, value in heads[0].items():
+        if name == "prediction.bias":
+            per_anchor = [head[name].reshape(2, 8) for head in heads]
+            assert not torch.equal(per_anchor[0][:, :3], per_anchor[1][:, :3])
+            assert torch.equal(per_anchor[0][:, 3:], per_anchor[1][:, 3:])
+        else:
+            assert torch.equal(value, heads[1][name]), name
+
+
+def test_first_outputs_stay_near_the_priors():
+    # weights of 0.01 on inputs of about 1: std sqrt(16) * 0.01 = 0.04 at most
+    output = DetectionHead(16, 2, 3, SigmoidBCE())([10 * feature for feature in maps()])
+    prior = math.log(0.01 / 0.99)
+    assert (output.confidence_logits - prior).abs().max() < 0.3
+    assert output.box_deltas.abs().max() < 0.3
+
+
+class _NewStorages(TorchDispatchMode):
+    """Keeps every storage of at least so many numbers that an operation returned."""
+
+    def __init__(self, numbers):
+        super().__init__()
+        self.numbers, self.kept = numbers, {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for value in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(value, torch.Tensor) and value.numel() >= self.numbers:
+                self.kept[value.untyped_storage().data_ptr()] = value
+        return result
+
+
+def test_channels_last_maps_are_copied_once_and_nothing_else_of_the_outputs_size_is_made():
+    head = DetectionHead(16, 2, 3, SoftmaxCE(), depth=0).to(memory_format=torch.channels_last)
+    features = [feature.contiguous(memory_format=torch.channels_last) for feature in maps()]
+    cells = LEVELS[0][0] * LEVELS[0][1]
+    with torch.no_grad(), _NewStorages(2 * cells * 2 * 8) as new:
+        raw = head(features).raw
+    # the larger level's convolution, and the tensor that joins the levels
+    assert len(new.kept) == 2
+    assert raw.untyped_storage().data_ptr() in new.kept
+
+
+def test_the_named_branches_share_the_storage_of_raw():
+    output = DetectionHead(16, 2, 3, SoftmaxCE())(maps())
+    storage = output.raw.untyped_storage().data_ptr()
+    for branch in (output.class_logits, output.confidence_logits, output.box_deltas):
+        assert branch.untyped_storage().data_ptr() == storage
+
+
+def test_a_batch_without_images_gives_none():
+    head = DetectionHead(16, 2, 3, SoftmaxCE())
+    assert head(maps(batch=0)).raw.shape == (0, 2 * (24 + 6), 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_classes": 0}, "num_classes and anchors_per_cell must be at least 1"),
+        ({"anchors_per_cell": 0}, "num_classes and anchors_per_cell must be at least 1"),
+        ({"depth": -1}, "depth at least 0"),
+        ({"confidence_prior": 0.0}, r"confidence_prior must be in \(0, 1\), got 0.0"),
+        ({"confidence_prior": 1.0}, r"confidence_prior must be in \(0, 1\), got 1.0"),
+        ({"width": 25}, "a width of 25 does not divide"),
+        ({"norm": "layer"}, "'group', 'batch' or 'none', got 'layer'"),
+        ({"class_prior": (0.5, 0.4, 0.3)}, "sum to 1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(options, message):
+    defaults = {"in_channels": 16, "anchors_per_cell": 2, "num_classes": 3, "scheme": SoftmaxCE()}
+    with pytest.raises(ValueError, match=message):
+        DetectionHead(**(defaults | options))

@@ -1,0 +1,47 @@
+"""The core works where nothing but PyTorch can be imported."""
+
+import subprocess
+import sys
+
+SCRIPT = """
+import sys
+for name in ("torchvision", "pycocotools", "pydantic", "yaml", "accelerate"):
+    sys.modules[name] = None  # importing it now raises ImportError
+
+from functools import partial
+import torch
+import dethead
+from dethead.losses import smooth_l1
+
+grid = dethead.AnchorGrid.from_sizes([8], [8])
+anchors = grid.place((8, 16))
+scheme, codec = dethead.SoftmaxCE(), dethead.BoxCodec()
+head = dethead.DetectionHead(4, 1, 3, scheme, depth=1)
+truth = [dethead.GroundTruth.from_labels(anchors.boxes[:1], torch.tensor([2]), 3)]
+assignment = dethead.MaxIoUAssigner()(anchors, truth)
+loss = dethead.DetectionLoss(scheme, partial(smooth_l1, beta=0.1), codec)
+loss(head([torch.randn(1, 4, 1, 2)]), assignment, truth, anchors).total.backward()
+assert torch.isfinite(head.prediction.weight.grad).all()
+{last}
+"""
+
+
+def run(last=""):
+    script = SCRIPT.format(last=last)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_head_assigner_and_loss_need_pytorch_alone():
+    result = run()
+    assert result.returncode == 0, result.stderr
+
+
+def test_what_needs_torchvision_says_so_when_it_is_asked_for():
+    result = run("dethead.Postprocessor")
+    assert result.returncode != 0
+    assert "torchvision" in result.stderr.splitlines()[-1]
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error():
+    result = run("dethead.DetectionHaed")
+    assert "module 'dethead' has no attribute 'DetectionHaed'" in result.stderr.splitlines()[-1]

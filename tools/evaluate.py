@@ -1,0 +1,8 @@
+"""``dethead evaluate`` as a script, the form that torchrun and cluster launchers want."""
+
+import sys
+
+from dethead.cli import main
+
+if __name__ == "__main__":
+    main(["evaluate", *sys.argv[1:]])
