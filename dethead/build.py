@@ -52,7 +52,7 @@ FUSIONS: dict[str, postprocess.ScoreFusion] = {
 def make(table: Mapping[str, Callable[..., T]], section: Section) -> T:
     """Make the object that a section names, with the section's other keys as arguments."""
     if isinstance(section, OwnPart):
-        made: T = import_factory(section.name)(**section.options)
+        made: T = _make_own(section.name, section.options)
         return made
     options = section.model_dump()
     return table[options.pop("name")](**options)
@@ -72,6 +72,14 @@ def import_factory(name: str) -> Callable[..., Any]:
     if not callable(factory):
         raise ConfigError(f"{name!r} is not callable, got {type(factory).__name__}")
     return factory  # type: ignore[no-any-return]
+
+
+def _make_own(name: str, options: Mapping[str, Any]) -> Any:
+    factory = import_factory(name)
+    try:
+        return factory(**options)
+    except TypeError as error:  # most often an argument that it does not take
+        raise ConfigError(f"{name!r} cannot be made with {dict(options)}: {error}") from error
 
 
 def class_scheme(run: Run) -> schemes.ClassScheme:
@@ -145,9 +153,9 @@ def _backbone(run: Run, weights: Path | None) -> nn.Module:
     section = run.backbone
     source = str(weights) if weights is not None else section.weights
     if ":" in section.name:
-        factory = import_factory(section.name)
-        made: nn.Module = factory(strides=tuple(section.strides), weights=source, **section.options)
-        return made
+        options = {"strides": tuple(section.strides), "weights": source, **section.options}
+        own: nn.Module = _make_own(section.name, options)
+        return own
     if section.options:
         raise ConfigError(f"backbone.options {section.options} go with package.module:factory names only")
     return torchvision_backbone(section.name, strides=tuple(section.strides), weights=source)

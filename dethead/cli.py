@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -216,13 +217,21 @@ def _explain(error: Exception) -> tuple[str, int]:
             1,
         )
     if isinstance(error, ValueError | OSError | FloatingPointError):
-        return str(error), 2
+        return _without_traceback(str(error)), 2
     raise error
 
 
+def _without_traceback(text: str) -> str:
+    """Undo what a loader's worker process wraps around the message of its error."""
+    if "Original Traceback (most recent call last):" not in text:
+        return text
+    message = re.split(r"^[\w.]+(?:Error|Exception): ", text, flags=re.MULTILINE)[-1]
+    return message.strip()
+
+
 def _fail(message: str, status: int) -> None:
-    if _is_main():
-        print(f"dethead: {message}", file=sys.stderr)
+    process = "" if _is_main() else f" (process {os.environ['RANK']})"  # what it met, the first may not know
+    print(f"dethead{process}: {message}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -14,6 +14,7 @@ from dethead.drawing import draw_detections, save_picture
 from dethead.evaluation import write_results
 from dethead.postprocess import Postprocessor
 from dethead.structures import Detections, GroundTruth
+from dethead.training.accelerator import is_cpu
 from dethead.training.finished import FinishedRun
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -28,11 +29,12 @@ class Predictor:
 
     Args:
         finished: the run; ``load`` finds it by its folder.
-        device: where to run it, such as "cpu" or "cuda".
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for what is there.
         score: only detections with at least this score; None keeps the run's own threshold.
         classes: only these classes, by name; None for all.
 
     Raises:
+        ConfigError: a device that is not there.
         ValueError: an unknown class or a score outside [0, 1].
     """
 
@@ -45,8 +47,8 @@ class Predictor:
         classes: Sequence[str] | None = None,
     ) -> None:
         self.class_names, self.category_ids = finished.class_names, finished.category_ids
-        self.detector = finished.detector.to(device)
-        self.device = torch.device(device)
+        self.device = torch.device(_device(device))
+        self.detector = finished.detector.to(self.device)
         self.image_size = (finished.run.data.image_size[0], finished.run.data.image_size[1])
         self.postprocessor: Postprocessor = finished.postprocessor
         if score is not None:
@@ -127,6 +129,14 @@ def load(
         RunFolderError, CheckpointError: nothing there that could be loaded.
     """
     return Predictor(FinishedRun.load(Path(path)), device, score=score, classes=classes)
+
+
+def _device(name: str) -> str:
+    if is_cpu(name):
+        return "cpu"
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps"
+    return name
 
 
 def as_image(image: ImageLike) -> Tensor:

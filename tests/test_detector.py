@@ -31,7 +31,7 @@ def detector():
     return Detector(MeanPixels(), DetectionHead(3, 2, 3, SoftmaxCE(), depth=0), GRID)
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
 def test_the_backbone_sees_normalised_pixels_whatever_their_type(detector, dtype):
     images = torch.tensor([12, 16, 30], dtype=dtype).reshape(1, 3, 1, 1).expand(2, 3, 8, 16)
     detector(images)

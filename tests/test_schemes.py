@@ -132,7 +132,7 @@ def test_the_gradient_is_the_derivative(scheme):
 
 @every_scheme
 def test_the_loss_is_the_log_likelihood_of_its_own_probabilities(scheme):
-    """-log P(truth) under ``probabilities``, in float64 NumPy: sum over classes of yes, for sigmoids of no."""
+    """-log P(truth) under ``probabilities``, in float64 NumPy; for sigmoids with the noes."""
     logits, truth = torch.randn(6, 3, dtype=torch.float64), torch.eye(3, dtype=torch.float64).repeat(2, 1)
     p, t = scheme.probabilities(logits).numpy(), truth.numpy()
     yes = np.array(getattr(scheme, "pos_weight", None) or [1.0] * 3)

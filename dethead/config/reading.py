@@ -38,7 +38,7 @@ def check(values: Any, source: str) -> Run:
     try:
         return Run.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{source}: {_say(one)}" for one in error.errors())) from None
+        raise ConfigError("\n".join(f"{source}: {_say(one, values)}" for one in error.errors())) from None
 
 
 def dump(run: Run) -> str:
@@ -114,9 +114,9 @@ def _override(values: dict[str, Any], override: str) -> None:
     values[last] = value
 
 
-def _say(error: Mapping[str, Any]) -> str:
+def _say(error: Mapping[str, Any], values: Any) -> str:
     """One mistake in one line: the key's path, what is wrong, the value, what is allowed."""
-    place = ".".join(map(str, error["loc"])) or "top level"
+    place = _place(error["loc"], values)
     message = str(error["msg"]).removeprefix("Value error, ")
     value = error["input"]
     if error["type"] == UNKNOWN_NAME:
@@ -128,6 +128,23 @@ def _say(error: Mapping[str, Any]) -> str:
     if isinstance(value, str) and error["type"].startswith("float") and _is_number(value):
         hint = " (YAML reads 1e-3 as text: write 1.0e-3)"
     return f"{place}: {message}, got {value!r}{hint}"
+
+
+def _place(location: Sequence[str | int], values: Any) -> str:
+    """Dotted path of a key; without the tags by which pydantic says which kind of section it took."""
+    path = []
+    for position, part in enumerate(location):
+        last = position == len(location) - 1
+        if isinstance(values, dict) and part not in values and not last:
+            continue
+        if isinstance(values, dict) and values.get("name") == part and part not in values:
+            continue
+        path.append(str(part))
+        if isinstance(values, dict):
+            values = values.get(part)
+        elif isinstance(values, list) and isinstance(part, int):
+            values = values[part]
+    return ".".join(path) or "top level"
 
 
 def _unknown_name(section: Any, names: Sequence[str]) -> str:

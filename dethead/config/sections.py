@@ -81,8 +81,8 @@ class Data(Section):
     null takes all categories of the training file in order of their ids."""
     other_categories: Literal["background", "ignore"] = "background"
     """Objects of categories that are not chosen."""
-    invalid_boxes: Literal["error", "drop"] = "error"
-    """Boxes of no size, outside the image or nan: stop, or drop and count them."""
+    invalid_boxes: Literal["error", "clip"] = "error"
+    """Boxes of no size, outside the image or nan: stop, or leave them out of the training and count them."""
     skip_unreadable: bool = False
     """Leave out, and count, images that the check before training finds missing or broken."""
     image_size: Annotated[list[Count], Field(min_length=2, max_length=2)]
@@ -226,8 +226,8 @@ Assigner = Annotated[Annotated[MaxIoU, Tag("max_iou")] | Annotated[OwnPart, Tag(
 
 class Postprocess(Section):
     fusion: Literal["product", "geometric_mean", "class_only", "confidence_only"] = "product"
-    score_threshold: Fraction = 0.001
     """How confidence and class probability make a score."""
+    score_threshold: Fraction = 0.001
     pre_nms_top_k: Count = 1000
     nms_iou: Fraction = 0.6
     max_detections: Count = 300
@@ -334,7 +334,7 @@ class Run(Section):
         """Lists by class must have one value per class, as far as the config names the classes."""
         if self.data.classes is None:
             return self
-        classes = len(self.data.classes)
+        classes = sum(1 if isinstance(entry, str) else len(entry) for entry in self.data.classes)
         lists: dict[str, Any] = {f"class_scheme.{key}": value for key, value in self.class_scheme}
         lists["head.class_prior"] = self.head.class_prior
         for key, values in lists.items():

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dethead.evaluation.arrays import EvaluationInput, Floats, Ints
+from dethead.evaluation.arrays import Bools, EvaluationInput, Floats, Ints
 from dethead.evaluation.curves import Curves, summarise
 from dethead.evaluation.matches import MatchTable, match
 from dethead.evaluation.metrics import CocoMetrics
@@ -36,16 +36,47 @@ def coco_curves(table: MatchTable) -> Curves:
     for r in range(areas):
         objects = np.bincount(table.object_label[table.counted[r]], minlength=classes)
         needed = _hits_needed(objects)
-        in_range_until = np.cumsum(table.in_range[r])
+        hits = _hits_in(table, r)
         for t in range(thresholds):
-            right = _right_ones(table, r, t, in_range_until)
+            right = _right_ones(hits, table.hits(r, t))
             precision[t, :, :, r] = _sample(right, needed).T
             for place, limit in enumerate(rules.max_detections):
-                hits = np.bincount(right.label[right.rank < limit], minlength=classes)
-                recall[t, :, r, place] = hits / np.maximum(objects, 1)
+                count = np.bincount(right.label[right.rank < limit], minlength=classes)
+                recall[t, :, r, place] = count / np.maximum(objects, 1)
         precision[:, :, objects == 0, r] = np.nan
         recall[:, objects == 0, r] = np.nan
     return Curves(precision, recall)
+
+
+class _Hits(NamedTuple):
+    """All hits of the table, and what they are in one area range."""
+
+    label: Ints
+    """(H,) ascending."""
+    rank: Ints
+    """(H,)"""
+    right: Bools
+    """(H,) the object counts."""
+    in_range: Bools
+    """(H,) the detection would be wrong if it had found nothing."""
+    until: Ints
+    """(H,) detections in the range up to and with this one, those of the classes before too."""
+    until_class: Ints
+    """(C,) detections in the range of the classes before."""
+
+
+def _hits_in(table: MatchTable, area_range: int) -> _Hits:
+    place = table.hit_detection
+    until = np.cumsum(table.in_range[area_range])
+    class_starts = np.searchsorted(table.label, np.arange(len(table.class_names)))
+    return _Hits(
+        label=table.label[place],
+        rank=table.rank[place],
+        right=table.counted[area_range, table.hit_object],
+        in_range=table.in_range[area_range, place],
+        until=until[place],
+        until_class=np.append(0, until)[class_starts],
+    )
 
 
 class _RightOnes(NamedTuple):
@@ -59,29 +90,19 @@ class _RightOnes(NamedTuple):
     """(K,) right / (right + wrong) up to here, within the class."""
 
 
-def _right_ones(table: MatchTable, area_range: int, threshold: int, in_range_until: Ints) -> _RightOnes:
-    """Find the right detections and their precision.
-
-    Args:
-        table: of all detections.
-        area_range: place in the rules.
-        threshold: place in the rules.
-        in_range_until: (N,) detections with an area in the range, up to and with this one.
-    """
-    hits = table.hits(area_range, threshold)
-    place = table.hit_detection[hits]
-    # Wrong is what is in the range and finds nothing, counted here over all classes before this one too.
-    wrong = in_range_until[place] - np.cumsum(table.in_range[area_range, place])
-    class_starts = np.searchsorted(table.label, np.arange(len(table.class_names)))
-    before = np.searchsorted(place, class_starts)  # hits of the classes before
-    found_before = np.concatenate([[0], np.cumsum(table.in_range[area_range, place])])[before]
-    wrong_before = np.concatenate([[0], in_range_until])[class_starts] - found_before
-    right = np.flatnonzero(table.counted[area_range, table.hit_object[hits]])
-    label = table.label[place[right]]
-    nth = np.arange(1, len(right) + 1) - np.searchsorted(right, before)[label]
-    wrong = wrong[right] - wrong_before[label]
+def _right_ones(hits: _Hits, valid: Ints) -> _RightOnes:
+    """Find the right detections and their precision, of the hits that hold at one threshold."""
+    classes = np.arange(len(hits.until_class))
+    found = np.append(0, np.cumsum(hits.in_range[valid]))  # in range and not wrong, before each hit
+    wrong_before = hits.until_class - found[np.searchsorted(hits.label[valid], classes)]
+    right = np.flatnonzero(hits.right[valid])
+    wrong = hits.until[valid[right]] - found[right + 1]
+    label = hits.label[valid[right]]
+    nth = np.arange(1, len(right) + 1)
+    nth -= np.searchsorted(label, classes)[label]
+    wrong -= wrong_before[label]
     # The smallest number there is beside 1, as in pycocotools: it shows in the sixteenth digit.
-    return _RightOnes(label, table.rank[place[right]], nth / (wrong + nth + np.spacing(1)))
+    return _RightOnes(label, hits.rank[valid[right]], nth / (wrong + nth + np.spacing(1)))
 
 
 def _hits_needed(objects: Ints) -> Ints:

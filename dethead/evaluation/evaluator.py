@@ -5,8 +5,8 @@ from typing import Literal
 
 from dethead.data.coco import CocoTruth
 from dethead.evaluation.arrays import EvaluationInput, ImageRecord, image_record, join_records
+from dethead.evaluation.coco import coco_metrics
 from dethead.evaluation.metrics import CocoMetrics
-from dethead.evaluation.official import official_metrics
 from dethead.structures import Detections
 
 
@@ -88,12 +88,12 @@ class CocoEvaluator:
         self._records = {}
 
     def arrays(self) -> EvaluationInput:
-        """Give what was collected as arrays, images in the order of their ids."""
+        """Give what was collected, images in the order of their ids; ``official_metrics`` takes it too."""
         return join_records(self._records.values(), self.class_names)
 
     def compute(self) -> CocoMetrics:
         """Compute the numbers of all images added so far; the state stays."""
-        return official_metrics(self.arrays())
+        return coco_metrics(self.arrays())
 
     def _add(self, records: Iterable[ImageRecord]) -> None:
         added: dict[int, ImageRecord] = {}

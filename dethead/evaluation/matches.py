@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dethead.evaluation.arrays import Bools, DetectionArrays, EvaluationInput, Floats, Ints
-from dethead.evaluation.order import best_first, run_starts, sort_stable
+from dethead.evaluation.arrays import Bools, EvaluationInput, Floats, Ints
+from dethead.evaluation.order import best_first, ranges, run_starts, sort_stable
 from dethead.evaluation.overlaps import Pairs, overlapping_pairs
 from dethead.evaluation.rules import COCO_RULES, CocoRules
 
@@ -92,9 +92,9 @@ def match(given: EvaluationInput, rules: CocoRules = COCO_RULES) -> MatchTable:
     Source: pycocotools ``COCOeval.evaluateImg``, whose every decision this repeats.
     """
     truth, found = given.truth, given.detections
-    row, rank, by_group = _rank(found, rules.max_detections[-1])
-    image, label = found.image[row], found.label[row]
-    pairs, group = _candidates(given, row, by_group, _least_overlaps(rules)[0])
+    ranking = _rank(given, rules.max_detections[-1])
+    row = ranking.row
+    pairs, group = _candidates(given, ranking, _least_overlaps(rules)[0])
     attempts = _attempts(pairs, group)
     counted = _in_ranges(truth.areas, rules) & ~truth.crowd
     bits = [_choose(pairs, attempts, word, counted, truth.crowd) for word in _words(pairs, rules)]
@@ -105,10 +105,10 @@ def match(given: EvaluationInput, rules: CocoRules = COCO_RULES) -> MatchTable:
         rules=rules,
         class_names=given.class_names,
         row=row,
-        image=image,
-        label=label,
+        image=found.image[row],
+        label=found.label[row],
         score=found.scores[row],
-        rank=rank,
+        rank=ranking.rank,
         in_range=_in_ranges((found.boxes[:, 2] * found.boxes[:, 3])[row], rules),
         object_image=truth.image,
         object_label=truth.label,
@@ -119,53 +119,69 @@ def match(given: EvaluationInput, rules: CocoRules = COCO_RULES) -> MatchTable:
     )
 
 
-def _rank(found: DetectionArrays, limit: int) -> tuple[Ints, Ints, Ints]:
-    """Bring detections into the order of the table.
+class _Ranking(NamedTuple):
+    """The detections that are looked at, and how they stand in their image and class, here called group."""
 
-    Returns:
-        (N,) row of each, without those beyond the limit; (N,) rank; (N,) places in the table by image, then
-        label, then rank.
-    """
+    row: Ints
+    """(N,) row among those given, in the order of the table."""
+    rank: Ints
+    """(N,) in the order of the table."""
+    by_group: Ints
+    """(N,) places in the table, by image, then label, then rank."""
+    group: Ints
+    """(N,) number of the group at each of those places, ascending."""
+
+
+def _rank(given: EvaluationInput, limit: int) -> _Ranking:
+    """Order detections, and leave out those beyond the limit."""
+    found = given.detections
     rows = np.arange(len(found.image))
     if (found.image[1:] < found.image[:-1]).any():
         rows = sort_stable(found.image, rows)
     row = sort_stable(found.label, rows[best_first(found.scores[rows])])
-    image, label = found.image[row], found.label[row]
-    by_group = sort_stable(image, np.arange(len(row)))
-    starts = np.flatnonzero(run_starts(image[by_group]) | run_starts(label[by_group]))
+    by_group = sort_stable(found.image[row], np.arange(len(row)))
+    group = (found.image * len(given.class_names) + found.label)[row[by_group]]
+    starts = np.flatnonzero(run_starts(group))
     rank = np.empty(len(row), dtype=np.int64)
     rank[by_group] = np.arange(len(row)) - np.repeat(starts, np.diff(starts, append=len(row)))
     kept = rank < limit
     if kept.all():
-        return row, rank, by_group
+        return _Ranking(row, rank, by_group, group)
     place = np.cumsum(kept) - 1
-    return row[kept], rank[kept], place[by_group[kept[by_group]]]
+    kept_by_group = kept[by_group]
+    return _Ranking(row[kept], rank[kept], place[by_group[kept_by_group]], group[kept_by_group])
 
 
-def _candidates(given: EvaluationInput, row: Ints, by_group: Ints, least: float) -> tuple[Pairs, Ints]:
+def _candidates(given: EvaluationInput, ranking: _Ranking, least: float) -> tuple[Pairs, Ints]:
     """Find the pairs that can match.
 
     Returns:
-        Pairs of places in the table with objects, image by image, class by class, detections by rank; and
-        the (P,) number of the image and class of each, ascending.
+        Pairs of places in the table with objects, group by group, detections by rank; and the (P,) group of
+        each, ascending.
     """
-    truth, classes = given.truth, len(given.class_names)
+    truth = given.truth
     objects = np.lexsort((truth.label, truth.image))
-    object_group = (truth.image * classes + truth.label)[objects]
-    starts = np.flatnonzero(run_starts(object_group))
-    counts = np.diff(starts, append=len(objects))
-    detection_group = (given.detections.image * classes + given.detections.label)[row[by_group]]
-    # An object group that no number reaches stands at the end, so that every search finds something.
-    known = np.append(object_group[starts], np.iinfo(np.int64).max)
-    place = np.searchsorted(known, detection_group)
-    some = np.flatnonzero(known[place] == detection_group)
-    by_group, detection_group, place = by_group[some], detection_group[some], place[some]
-    boxes = given.detections.boxes[row[by_group]]
+    object_group = (truth.image * len(given.class_names) + truth.label)[objects]
+    object_starts = np.flatnonzero(run_starts(object_group))
+    counts = np.diff(object_starts, append=len(objects))
+    starts = np.flatnonzero(run_starts(ranking.group))
+    sizes = np.diff(starts, append=len(ranking.group))
+    # A group that no number reaches stands at the end, so that every search finds something.
+    known = np.append(object_group[object_starts], np.iinfo(np.int64).max)
+    place = np.searchsorted(known, ranking.group[starts])
+    both = np.flatnonzero(known[place] == ranking.group[starts])
+    detections = ranking.by_group[ranges(starts[both], sizes[both])]
+    place = np.repeat(place[both], sizes[both])
     pairs = overlapping_pairs(
-        boxes, truth.boxes[objects], truth.crowd[objects], starts[place], counts[place], least
+        given.detections.boxes[ranking.row[detections]],
+        truth.boxes[objects],
+        truth.crowd[objects],
+        object_starts[place],
+        counts[place],
+        least,
     )
-    group = detection_group[pairs.detection]
-    return Pairs(by_group[pairs.detection], objects[pairs.object], pairs.overlap), group
+    group = known[place[pairs.detection]]
+    return Pairs(detections[pairs.detection], objects[pairs.object], pairs.overlap), group
 
 
 class _Attempts(NamedTuple):

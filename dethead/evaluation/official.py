@@ -13,6 +13,7 @@ from dethead.evaluation.rules import COCO_RULES, CocoRules
 
 if TYPE_CHECKING:
     from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
 
 def official_metrics(given: EvaluationInput) -> CocoMetrics:
@@ -20,17 +21,17 @@ def official_metrics(given: EvaluationInput) -> CocoMetrics:
 
     Images without detections count, and so does a set without any detection.
     """
-    judge, curves = _run(given, COCO_RULES)
+    judge = run_pycocotools(given, COCO_RULES)
     with contextlib.redirect_stdout(io.StringIO()):
         judge.summarize()
     stats = [float("nan") if value == -1 else float(value) for value in judge.stats]
-    metrics = summarise(curves, COCO_RULES, given.class_names, object_counts(given))
+    metrics = summarise(_curves(judge), COCO_RULES, given.class_names, object_counts(given))
     return CocoMetrics(per_class=metrics.per_class, **dict(zip(NUMBER_NAMES, stats, strict=True)))
 
 
 def official_curves(given: EvaluationInput, rules: CocoRules = COCO_RULES) -> Curves:
     """Run pycocotools and give its precision and recall arrays, -1 turned into nan."""
-    return _run(given, rules)[1]
+    return _curves(run_pycocotools(given, rules))
 
 
 def object_counts(given: EvaluationInput) -> list[int]:
@@ -40,7 +41,8 @@ def object_counts(given: EvaluationInput) -> list[int]:
     return counts
 
 
-def _run(given: EvaluationInput, rules: CocoRules) -> tuple[Any, Curves]:
+def run_pycocotools(given: EvaluationInput, rules: CocoRules) -> "COCOeval":
+    """Give a COCOeval that has evaluated and accumulated, silently; label and image ids as given."""
     from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):
@@ -54,8 +56,12 @@ def _run(given: EvaluationInput, rules: CocoRules) -> tuple[Any, Curves]:
         judge.params.areaRngLbl = [name for name, _, _ in rules.area_ranges]
         judge.evaluate()
         judge.accumulate()
+    return judge
+
+
+def _curves(judge: "COCOeval") -> Curves:
     precision, recall = judge.eval["precision"][..., -1], judge.eval["recall"]
-    return judge, Curves(np.where(precision < 0, np.nan, precision), np.where(recall < 0, np.nan, recall))
+    return Curves(np.where(precision < 0, np.nan, precision), np.where(recall < 0, np.nan, recall))
 
 
 def _coco(given: EvaluationInput, annotations: list[dict[str, Any]]) -> "COCO":

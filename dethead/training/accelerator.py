@@ -24,7 +24,7 @@ def make_accelerator(
     Raises:
         ConfigError: a device that is not there, or a tracker that is not installed.
     """
-    cpu = _is_cpu(device)
+    cpu = is_cpu(device)
     # Accelerate keeps its state for the life of the process and refuses another precision; a second training
     # in the same process is a fresh start.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
@@ -42,8 +42,12 @@ def make_accelerator(
         ) from None
 
 
-def _is_cpu(device: str) -> bool:
-    """Check a device's name against this machine; True where the work is done on the CPU."""
+def is_cpu(device: str) -> bool:
+    """Check a device's name against this machine; True where the work is done on the CPU.
+
+    Raises:
+        ConfigError: a name that is not known, or a device that is not there.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     kind, _, index = device.partition(":")
     if kind == "auto":

@@ -114,6 +114,11 @@ def open_data(run: Run, inputs: Inputs) -> RunData:
             f"{_named(train_set)}"
         )
     _check_scheme(run, train_set)
+    if len(train_set) < run.training.batch_size:
+        raise DataError(
+            f"{train_set.path}: {len(train_set)} images do not fill one step of "
+            f"training.batch_size {run.training.batch_size}"
+        )
     for coco, split in ((train_set, inputs.train), (val_set, inputs.val)):
         _check_files(coco, split, run.data.skip_unreadable, inputs.check_images)
     skip = run.data.skip_unreadable

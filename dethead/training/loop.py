@@ -5,12 +5,14 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from dethead import build
@@ -57,14 +59,14 @@ def train(run: Run, inputs: Inputs, out: Path, *, resume: bool = False) -> dict[
         FloatingPointError: a gradient that is not finite, with step, loss terms and images.
         Interrupted: after Ctrl-C or SIGTERM, with the state saved.
     """
-    resuming = resume and RunFolder(out).last.is_file()
-    if resuming:
-        RunFolder.open(out).check_same(run)
-    elif RunFolder(out).config.exists() and not resume:
-        raise RunFolderError(f"{out}: holds a run already; go on with --resume, or name another folder")
+    folder = RunFolder(out)
+    resuming = resume and folder.last.is_file()
+    folder.check_free(run, resume)
+    if resuming:  # all weights are in the checkpoint
+        inputs = replace(inputs, weights=None, init_from=None)
     accelerator = make_accelerator(inputs.device, run.training.precision, inputs.trackers, out)
     data = open_data(run, inputs)
-    trainer = Trainer(run, inputs, data, accelerator, RunFolder(out))
+    trainer = Trainer(run, inputs, data, accelerator, folder)
     if resuming:
         trainer.restore()
     else:
@@ -86,26 +88,22 @@ class Trainer:
     def __init__(
         self, run: Run, inputs: Inputs, data: RunData, accelerator: Accelerator, folder: RunFolder
     ) -> None:
-        self.run, self.inputs, self.data, self.accelerator, self.folder = (
-            run,
-            inputs,
-            data,
-            accelerator,
-            folder,
-        )
+        self.run, self.inputs, self.data = run, inputs, data
+        self.accelerator, self.folder = accelerator, folder
         self.settings = run.training
         self.detector = build.detector(run, len(data.class_names), inputs.weights)
         if inputs.init_from is not None:
             self._init_from(inputs.init_from)
         self.detector.to(accelerator.device)
+        # Copied before Accelerate and the compiler wrap its forward: the average stays a plain detector.
+        ema = run.training.ema
+        self.average = WeightAverage(self.detector, ema.decay, ema.warmup_steps) if ema else None
         if run.training.compile:
             self.detector.compile()
         self.assigner, self.criterion = build.assigner(run), build.criterion(run)
         self.postprocessor = build.postprocessor(run)
         optimizer = make_optimizer(run, self.detector)
         self.model, self.optimizer = accelerator.prepare(self.detector, optimizer)
-        ema = run.training.ema
-        self.average = WeightAverage(self.detector, ema.decay, ema.warmup_steps) if ema else None
         self.anchors = self.detector.anchors(run.data.image_size)
         self.sampler = self._sampler()
         self.loader = make_loader(data.train, self.sampler, inputs.workers)
@@ -113,7 +111,7 @@ class Trainer:
         self.total_steps = self.steps_per_epoch * self.settings.epochs
         self.step, self.validated, self.seconds = 0, 0, 0.0
         self.record, self.window = Record(folder, accelerator), Window()
-        self.stop = False
+        self.asked, self.stop = False, False
 
     def _sampler(self) -> EpochBatches:
         return EpochBatches(
@@ -137,7 +135,7 @@ class Trainer:
     def begin(self) -> None:
         """Make the run folder and write down what this run is."""
         if self.accelerator.is_main_process:
-            RunFolder.create(self.folder.path, self.run)
+            self.folder.create(self.run)
             write_atomically(
                 self.folder.environment, json.dumps(environment(self.inputs, self.accelerator), indent=2)
             )
@@ -165,7 +163,7 @@ class Trainer:
         self.step, self.validated, self.seconds = values["step"], values["validated"], values["seconds"]
         self.record.best = values["best"]
         if self.accelerator.is_main_process:
-            self.folder.cut_log(self.step)
+            self.folder.cut_log(self.step, self.validated)
             checkpoint.set_random_state(values["random"])
         else:
             torch.manual_seed(self.run.seed + self.accelerator.process_index + self.step)
@@ -209,11 +207,14 @@ class Trainer:
         if self.accelerator.is_main_process:
             leave_pictures(self.folder, self.data, self.postprocessor, self.scored_detector, self.accelerator)
         self.accelerator.wait_for_everyone()
-        report: dict[str, Any] = json.loads(self.folder.metrics.read_text(encoding="utf-8"))
-        return report
+        main = self.accelerator.is_main_process  # other nodes may not see its disk
+        report = [json.loads(self.folder.metrics.read_text(encoding="utf-8")) if main else {}]
+        broadcast_object_list(report)
+        return report[0]
 
     def _ask(self) -> bool:
-        first, self.stop = not self.stop, True
+        """Note the wish to stop; the processes agree on it in the next step, so that none waits for another."""
+        first, self.asked = not self.asked, True
         return first
 
     def _due(self) -> bool:
@@ -229,7 +230,8 @@ class Trainer:
         self.model.train()
         text = f"epoch {epoch + 1}/{self.settings.epochs}"
         images = self.steps_per_epoch * self.settings.batch_size
-        batches = iter(self.loader)
+        with torch.random.fork_rng(devices=[]):  # a loader draws a number when it starts, also on a resume
+            batches = iter(self.loader)
         self.window.restart()
         with bar(text, images, self.accelerator.is_main_process) as progress:
             progress(done * self.settings.batch_size)
@@ -290,8 +292,9 @@ class Trainer:
             counts = add_counts(counts, count(assignment))
         processes = self.accelerator.num_processes
         if processes == 1:
+            self.stop = self.asked
             return counts
-        sent = torch.stack([*counts[:3], counts.images.new_tensor(float(self.stop))])
+        sent = torch.stack([*counts[:3], counts.images.new_tensor(float(self.asked))])
         mean: Tensor = self.accelerator.reduce(sent, reduction="mean")
         self.stop = bool(mean[3] > 0)
         return Counts(mean[0], mean[1], mean[2], mean.new_tensor(float(processes)))

@@ -16,7 +16,7 @@ class RunFolder:
     """The files of one run.
 
     Args:
-        path: the folder; ``create`` makes it, ``open`` finds it.
+        path: the folder; ``create`` fills it, ``open`` finds it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,21 +31,26 @@ class RunFolder:
         self.last = self.checkpoints / "last.pt"
         self.best = self.checkpoints / "best.pt"
 
-    @classmethod
-    def create(cls, path: Path, run: Run) -> "RunFolder":
-        """Start a new run.
+    def check_free(self, run: Run, resume: bool) -> None:
+        """Refuse a folder that holds another run, or without ``resume`` any run.
 
         Raises:
-            RunFolderError: the folder holds another run already.
+            RunFolderError: saying what is there.
         """
-        folder = cls(path)
-        if folder.config.exists() or folder.last.exists():
-            raise RunFolderError(f"{path}: holds a run already; go on with --resume, or name another folder")
-        if path.exists() and not path.is_dir():
-            raise RunFolderError(f"{path}: is a file, not a folder")
-        folder.checkpoints.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder.config, dump(run))
-        return folder
+        if self.path.exists() and not self.path.is_dir():
+            raise RunFolderError(f"{self.path}: is a file, not a folder")
+        if resume and self.config.exists():
+            self.check_same(run)
+        elif self.config.exists() or (self.last.exists() and not resume):
+            raise RunFolderError(
+                f"{self.path}: holds a run already; go on with --resume, or name another folder"
+            )
+
+    def create(self, run: Run) -> None:
+        """Start a run, or start it again where it was stopped before its first checkpoint."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self.log.unlink(missing_ok=True)
+        write_atomically(self.config, dump(run))
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
@@ -77,18 +82,18 @@ class RunFolder:
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def cut_log(self, step: int) -> None:
-        """Drop the lines after ``step``: a resumed run writes them again."""
+    def cut_log(self, step: int, validated: int) -> None:
+        """Drop the lines after ``step``, and validations after ``validated``: they are written again."""
         if not self.log.exists():
             return
         kept = []
         for line in self.log.read_text(encoding="utf-8").splitlines():
             try:
-                if json.loads(line)["step"] > step:
-                    break
+                entry = json.loads(line)
             except json.JSONDecodeError:  # a line that a killed process did not finish
                 break
-            kept.append(line + "\n")
+            if entry["step"] <= (validated if "val" in entry else step):
+                kept.append(line + "\n")
         write_atomically(self.log, "".join(kept))
 
 

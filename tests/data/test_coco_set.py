@@ -159,16 +159,17 @@ def test_invalid_boxes_can_be_left_out_of_the_training_and_are_counted(write_coc
         annotation(4, box=(41, 3, 5, 5)),
         annotation(5, box=(float("nan"), 3, 5, 5)),
         annotation(6, box=(1, 3, float("inf"), 5), iscrowd=1),
+        annotation(7, box=(5, 5, 0, 4), iscrowd=1),
     ]
 
     coco = CocoSet.read(write_coco(boxes), invalid_boxes="clip")
 
     assert coco.truth(0).boxes.tolist() == [[1, 2, 11, 7]]
     assert len(coco.truth(0).ignore_boxes) == 0
-    assert coco.dropped == {"not finite": 2, "no size": 2, "outside the image": 1}
+    assert coco.dropped == {"not finite": 2, "no size": 3, "outside the image": 1}
     assert coco.class_counts().tolist() == [0, 1, 0]
     # pycocotools counts a box without size as an object that is never found.
-    assert len(coco.evaluation_truth(0).boxes) == 4
+    assert len(coco.evaluation_truth(0).boxes) == 5
 
 
 def test_evaluation_truth_is_the_file_bit_for_bit(shared_folder: Path) -> None:
