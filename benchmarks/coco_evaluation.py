@@ -3,8 +3,8 @@
     python benchmarks/coco_evaluation.py [--images 5000] [--detections 500000] [--without pycocotools]
 
 The set is drawn with a fixed seed: 80 classes of very different frequency, 7 objects per image, 1 % crowd,
-100 detections per image, half of them near an object. Every contender's 12 numbers are compared before anything
-is printed. Ours runs on one thread; peers may use all there are.
+100 detections per image, half of them near an object. The 12 numbers of all contenders are compared before a
+time is printed. Ours runs on one thread; peers may use all there are.
 """
 
 import argparse

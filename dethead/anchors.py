@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Self
 
 import torch
@@ -92,7 +92,7 @@ class AnchorGrid:
             return _place(self, image_size, str(device))
 
 
-@cache
+@lru_cache(maxsize=64)
 def _place(grid: AnchorGrid, image_size: tuple[int, int], device: str) -> Anchors:
     levels, slices, start = [], [], 0
     cells = grid.cells(image_size)

@@ -188,6 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors a user can act on are one message, without a traceback."""
     handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    if "" not in sys.path:
+        sys.path.append("")  # so that the console script, too, finds own parts in the working folder
     try:
         status = app(args=arguments, standalone_mode=False)
     except ClickException as error:

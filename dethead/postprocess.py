@@ -113,11 +113,20 @@ class Postprocessor:
         # Outside the image a box has no area left; it can overlap nothing and match nothing.
         visible = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)
         pair, anchor, label, boxes = pair[visible], anchor[visible], label[visible], boxes[visible]
-        kept = batched_nms(boxes, flat[pair], label, self.nms_iou)
+        kept = batched_nms(_precise(boxes), _precise(flat[pair]), label, self.nms_iou)
         # Back to the order from above: batched_nms sorts again, and not stably where there are many boxes.
         kept = kept.sort().values[: self.max_detections]
         pair, anchor, label = pair[kept], anchor[kept], label[kept]
         return Detections(boxes[kept], flat[pair], label, probabilities[anchor, label], confidence[anchor])
+
+
+def _precise(values: Tensor) -> Tensor:
+    """Give float64, where the device has it.
+
+    ``batched_nms`` tells classes apart by moving their boxes far from each other; in float32 a box of the last
+    class would be rounded more than one of the first, and survive or not by the number of its class.
+    """
+    return values if values.device.type == "mps" else values.double()
 
 
 def _clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:

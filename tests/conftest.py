@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_runs import train_tiny, write_data
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -19,3 +20,17 @@ def shared_folder() -> Path:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """8 training and 4 validation images of coloured rectangles; not to be changed."""
+    return write_data(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of tiny.yaml on ``tiny_data``; not to be changed."""
+    out = tmp_path_factory.mktemp("tiny") / "run"
+    train_tiny(tiny_data, out)
+    return out

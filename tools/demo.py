@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=800, help="scenes to draw, a quarter of them for val")
     parser.add_argument("--seed", type=int, default=0, help="of the scenes")
     parser.add_argument("overrides", nargs="*", help="changes of both configs, key.sub=value")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     started = time.perf_counter()
     scenes = arguments.folder / "scenes"
     if not (scenes / "annotations").exists():

@@ -81,7 +81,7 @@ class Data(Section):
     null takes all categories of the training file in order of their ids."""
     other_categories: Literal["background", "ignore"] = "background"
     """Objects of categories that are not chosen."""
-    invalid_boxes: Literal["error", "clip"] = "error"
+    invalid_boxes: Literal["error", "drop"] = "error"
     """Boxes of no size, outside the image or nan: stop, or leave them out of the training and count them."""
     skip_unreadable: bool = False
     """Leave out, and count, images that the check before training finds missing or broken."""

@@ -11,7 +11,7 @@ from dethead.data.classes import Classes
 from dethead.data.errors import DataError
 from dethead.data.records import BoxRecord, ImageRecord
 
-InvalidBoxes = Literal["error", "clip"]
+InvalidBoxes = Literal["error", "drop"]
 OtherCategories = Literal["background", "ignore"]
 
 # Annotation tools round to whole pixels, so a box may touch the pixel beyond the border.
@@ -75,7 +75,7 @@ def make_columns(
         path: the annotation file, for error messages.
         labelled: boxes with their labels.
         images: by ascending id.
-        invalid_boxes: "error", or "clip" to mark boxes without an area inside their image as not trainable.
+        invalid_boxes: "error", or "drop" to mark boxes without an area inside their image as not trainable.
 
     Raises:
         DataError: the first invalid box, if it is to be an error.

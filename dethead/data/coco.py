@@ -77,7 +77,7 @@ class CocoSet:
     label_starts: Tensor
     """(N + 1,) int64: where the labels of each box begin. A box of unknown class has none."""
     dropped: dict[str, int] = field(default_factory=dict)
-    """Boxes not trained on, by reason; all 0 unless ``invalid_boxes`` is "clip"."""
+    """Boxes not trained on, by reason; all 0 unless ``invalid_boxes`` is "drop"."""
     clipped: int = 0
     """Boxes that reach out of their image by more than a pixel, cut off at its border for training."""
 
@@ -102,7 +102,7 @@ class CocoSet:
             classes: which categories, in which order, under which names; see ``choose_classes``.
             other_categories: what a box of a category that was not chosen is: nothing, or an ignore region.
             ignore_index: the ``category_id`` that means "class unknown".
-            invalid_boxes: "error", or "clip" to leave boxes without an area inside their image out of the
+            invalid_boxes: "error", or "drop" to leave boxes without an area inside their image out of the
                 training and to count them in ``dropped``. Evaluation keeps them, as pycocotools does, unless
                 a coordinate is not finite.
             merge_equal_boxes: make one box with several labels of equal boxes with different categories.

@@ -1,7 +1,7 @@
 """Image and truth together: augmentation, and the way to the network's input size.
 
-torchvision's v2 transforms are not used: they know nothing of targets, and drop an ignore region whose centre
-is cropped away.
+torchvision's v2 transforms draw the random numbers and change the pixels. The boxes are moved here, because v2
+knows nothing of targets and drops an ignore region whose centre is cropped away.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision import tv_tensors
+from torchvision.transforms import v2
 
-from dethead.data.augmentation import Window, change_colours, choose_window
 from dethead.structures import GroundTruth, Resize
 
 PAD_VALUE: Final = 114
@@ -25,6 +26,15 @@ class Sample(NamedTuple):
     """(3, H, W) uint8 RGB"""
     truth: GroundTruth
     """Boxes in pixels of this image."""
+
+
+class Window(NamedTuple):
+    """A part of an image, in whole pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
 
 
 def resize_to_fit(sample: Sample, size: tuple[int, int], pad_value: int = PAD_VALUE) -> tuple[Sample, Resize]:
@@ -100,11 +110,11 @@ class TrainTransform:
     def __call__(self, sample: Sample) -> Sample:
         """Augment with torch's global random numbers."""
         if self.photometric:
-            sample = sample._replace(image=change_colours(sample.image, self.photometric))
+            sample = sample._replace(image=v2.RandomPhotometricDistort(p=self.photometric)(sample.image))
         if _happens(self.zoom_out):
             sample = self._zoom_out(sample)
         if _happens(self.iou_crop):
-            window = choose_window(sample.truth.boxes, *sample.image.shape[1:])
+            window = choose_window(sample)
             sample = sample if window is None else crop(sample, window)
         if _happens(self.flip):
             sample = flip(sample)
@@ -113,15 +123,23 @@ class TrainTransform:
         return sample._replace(truth=_keep(sample.truth, large))
 
     def _zoom_out(self, sample: Sample) -> Sample:
-        height, width = sample.image.shape[1:]
-        side, x, y = torch.rand(3).tolist()
-        factor = 1 + side * (self.zoom_out_max - 1)
-        # Interleaved like a decoded image: copied and resized twice as fast.
-        size = int(height * factor), int(width * factor), 3
-        canvas = torch.full(size, PAD_VALUE, dtype=torch.uint8).permute(2, 0, 1)
-        top, left = int((canvas.shape[1] - height) * y), int((canvas.shape[2] - width) * x)
-        canvas[:, top : top + height, left : left + width] = sample.image
-        return Sample(canvas, _shift(sample.truth, left, top))
+        draw = v2.RandomZoomOut(side_range=(1.0, self.zoom_out_max), p=1.0)
+        left, top, right, bottom = draw.make_params([sample.image])["padding"]
+        image = F.pad(sample.image, (left, right, top, bottom), value=PAD_VALUE)
+        return Sample(image, _shift(sample.truth, left, top))
+
+
+def choose_window(sample: Sample) -> Window | None:
+    """Draw a crop that holds some part of some object (``v2.RandomIoUCrop``), or None for the whole image.
+
+    An image without objects stays whole: there is nothing that a crop could hold.
+    """
+    if not len(sample.truth.boxes):
+        return None
+    height, width = sample.image.shape[1:]
+    boxes = tv_tensors.BoundingBoxes(sample.truth.boxes, format="XYXY", canvas_size=(height, width))
+    drawn = v2.RandomIoUCrop().make_params([tv_tensors.Image(sample.image), boxes])
+    return Window(*(int(drawn[side]) for side in Window._fields)) if drawn else None
 
 
 def flip(sample: Sample) -> Sample:

@@ -162,7 +162,7 @@ def test_invalid_boxes_can_be_left_out_of_the_training_and_are_counted(write_coc
         annotation(7, box=(5, 5, 0, 4), iscrowd=1),
     ]
 
-    coco = CocoSet.read(write_coco(boxes), invalid_boxes="clip")
+    coco = CocoSet.read(write_coco(boxes), invalid_boxes="drop")
 
     assert coco.truth(0).boxes.tolist() == [[1, 2, 11, 7]]
     assert len(coco.truth(0).ignore_boxes) == 0

@@ -7,8 +7,16 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from dethead.data.augmentation import Window
-from dethead.data.transforms import PAD_VALUE, Sample, TrainTransform, crop, flip, resize_to_fit
+from dethead.data.transforms import (
+    PAD_VALUE,
+    Sample,
+    TrainTransform,
+    Window,
+    choose_window,
+    crop,
+    flip,
+    resize_to_fit,
+)
 from dethead.structures import GroundTruth
 
 OFF: dict[str, Any] = {
@@ -241,3 +249,15 @@ def test_resize_is_antialiased_as_pillows() -> None:
 
     assert int(resized.image[:, 1:-1].min()) >= 95
     assert int(resized.image[:, 1:-1].max()) <= 105
+
+
+def test_a_drawn_window_holds_the_centre_of_some_object() -> None:
+    sample = sample_of(OBJECTS, [])
+    windows = [choose_window(sample) for _ in range(50)]
+    cropped = [crop(sample, window) for window in windows if window is not None]
+    assert 20 <= len(cropped) < 50  # one drawn overlap in seven leaves the image whole
+    assert all(len(one.truth.boxes) for one in cropped)
+
+
+def test_an_image_without_objects_is_not_cropped() -> None:
+    assert choose_window(sample_of([], REGIONS)) is None

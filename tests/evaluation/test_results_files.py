@@ -15,6 +15,7 @@ from dethead.evaluation import (
     read_results,
     write_results,
 )
+from dethead.evaluation.results import set_truth
 from dethead.structures import Detections
 
 CATEGORIES = [{"id": 3, "name": "car"}, {"id": 8, "name": "truck"}]
@@ -201,3 +202,27 @@ def test_text_that_is_no_results_file_is_refused(tmp_path, coco_set, text, messa
 def test_a_file_that_is_not_there_is_named(tmp_path, coco_set):
     with pytest.raises(ResultsError, match=r"nowhere.json: cannot be read: No such file"):
         read_results(tmp_path / "nowhere.json", coco_set)
+
+
+def test_truth_of_a_whole_set_is_that_of_its_images_one_by_one(tmp_path):
+    boxes = [
+        {"category_ids": [8, 3], "bbox": [1, 2, 30, 40]},
+        {"category_id": None, "bbox": [5, 5, 10, 10], "area": 7},
+        {"category_id": 3, "bbox": [50, 50, 9.5, 9], "iscrowd": 1},
+        {"category_id": 5, "bbox": [60, 60, 9, 9]},
+    ]
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "height": 100, "width": 100} for i in (1, 2, 3)],
+        "categories": [*CATEGORIES, {"id": 5, "name": "bus"}],
+        "annotations": [box | {"id": i, "image_id": 3 - i % 2} for i, box in enumerate(boxes)],
+    }
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(content))
+    coco_set = CocoSet.read(path, ["truck", "car"], other_categories="ignore")
+    evaluator = CocoEvaluator(coco_set.classes.names)
+    for row in range(3):
+        evaluator.update([found()], [coco_set.evaluation_truth(row)])
+    whole, one_by_one = set_truth(coco_set), evaluator.arrays().truth
+    assert len(whole.label) == 2 + 2 + 1 + 2
+    for name in whole._fields:
+        assert getattr(whole, name).tolist() == getattr(one_by_one, name).tolist(), name

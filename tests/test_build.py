@@ -1,0 +1,122 @@
+"""From sections to objects: each table entry, own parts, and what two runs share."""
+
+import pytest
+import torch
+from tiny_backbone import TinyBackbone
+from tiny_runs import load_run
+
+from dethead import build, normalisers, postprocess
+from dethead.boxes import BoxCodec
+from dethead.config import ConfigError
+from dethead.schemes import SigmoidBCE, SoftmaxCE
+
+CLASS_BIAS = "head.prediction.bias"
+
+
+def test_the_class_scheme_gets_the_options_of_its_section():
+    run = load_run("class_scheme={name: sigmoid_bce, pos_weight: [1.0, 2.0, 3.0]}")
+    assert build.class_scheme(run) == SigmoidBCE(pos_weight=(1.0, 2.0, 3.0))
+    assert build.class_scheme(load_run()) == SoftmaxCE()
+
+
+@pytest.mark.parametrize("name", ["positives", "positives_per_image", "anchors"])
+def test_a_normaliser_is_named_like_its_function(name):
+    term = build.criterion(load_run(f"loss.box_term.normaliser={{name: {name}}}")).box_term
+    assert term.normaliser is getattr(normalisers, f"by_{name}")
+
+
+def test_a_constant_normaliser_has_its_value():
+    term = build.criterion(load_run("loss.class_term={weight: 3.0, normaliser: {name: constant, value: 7.0}}"))
+    assert (term.class_term.weight, term.class_term.normaliser) == (3.0, normalisers.Constant(7.0))
+
+
+def test_the_box_loss_has_the_beta_of_the_config():
+    loss = build.criterion(load_run("loss.box_loss.beta=0.25")).box_loss
+    assert loss.keywords == {"beta": 0.25}
+
+
+def test_loss_and_postprocessor_share_codec_and_scheme():
+    run = load_run("codec.weights=[10.0, 10.0, 5.0, 5.0]")
+    assert build.criterion(run).codec == build.postprocessor(run).codec == BoxCodec((10.0, 10.0, 5.0, 5.0))
+    assert build.criterion(run).scheme == build.postprocessor(run).scheme
+
+
+@pytest.mark.parametrize("name", ["product", "geometric_mean", "class_only", "confidence_only"])
+def test_a_fusion_is_named_like_its_function(name):
+    assert build.postprocessor(load_run(f"postprocess.fusion={name}")).fusion is getattr(postprocess, name)
+
+
+def test_the_assigner_gets_its_thresholds():
+    assigner = build.assigner(load_run("assigner.positive_iou=0.6", "assigner.ignore_overlap=0.7"))
+    assert (assigner.positive_iou, assigner.negative_iou, assigner.ignore_overlap) == (0.6, 0.4, 0.7)
+
+
+def test_a_backbone_of_ones_own_is_made_with_its_options():
+    detector = build.detector(load_run("backbone.options={norm: batch}"), 3)
+    assert isinstance(detector.backbone.backbone, TinyBackbone)
+    assert any(isinstance(m, torch.nn.BatchNorm2d) for m in detector.backbone.backbone.modules())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_module:make", "'no_such_module:make' cannot be imported: No module named 'no_such_module'"),
+        ("tiny_backbone:mkae", "cannot be imported: module 'tiny_backbone' has no attribute 'mkae'"),
+        ("tiny_backbone:NOT_CALLABLE", "is not callable, got int"),
+    ],
+)
+def test_an_own_part_that_is_not_there_is_named(name, message):
+    with pytest.raises(ConfigError, match=message):
+        build.detector(load_run(f"backbone.name={name}"), 3)
+
+
+def test_an_option_that_an_own_part_does_not_take_is_named():
+    with pytest.raises(ConfigError, match=r"'tiny_backbone:make' cannot be made with .*'nrom'"):
+        build.detector(load_run("backbone.options={nrom: batch}"), 3)
+
+
+def test_options_are_refused_for_a_backbone_of_torchvision():
+    run = load_run("backbone={name: resnet18, strides: [8], options: {depth: 3}}")
+    with pytest.raises(ConfigError, match="backbone.options"):
+        build.detector(run, 3)
+
+
+def test_an_unknown_backbone_gets_the_nearest_name():
+    with pytest.raises(ValueError, match="did you mean resnet18?"):
+        build.detector(load_run("backbone.name=resnt18"), 3)
+
+
+def test_the_same_seed_builds_the_same_weights_whatever_was_drawn_before():
+    first = build.detector(load_run(), 3).state_dict()
+    torch.rand(7)
+    second = build.detector(load_run(), 3).state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_another_seed_builds_other_weights():
+    key = "backbone.backbone.steps.0.0.weight"
+    first, second = (build.detector(load_run(f"seed={seed}"), 3).state_dict()[key] for seed in (0, 1))
+    assert not torch.equal(first, second)
+
+
+def test_twins_start_from_the_same_weights_but_for_the_bias_of_the_class_rows():
+    twins = [build.detector(load_run(f"class_scheme={{name: {n}}}"), 3) for n in ("softmax_ce", "sigmoid_bce")]
+    first, second = (twin.state_dict() for twin in twins)
+    assert [key for key in first if not torch.equal(first[key], second[key])] == [CLASS_BIAS]
+    bias = [state[CLASS_BIAS].reshape(-1, 8) for state in (first, second)]  # rows of 3 + 1 + 4 numbers
+    assert torch.equal(bias[0][:, 3:], bias[1][:, 3:])
+
+
+def test_parts_that_two_runs_share_start_alike_however_the_others_differ():
+    first = build.detector(load_run(), 3).state_dict()
+    second = build.detector(load_run("neck.channels=24", "head.depth=2"), 3).state_dict()
+    shared = [key for key in first if key.startswith("backbone.backbone.")]
+    assert shared
+    assert all(torch.equal(first[key], second[key]) for key in shared)
+
+
+def test_frozen_stages_and_frozen_norm_reach_the_backbone():
+    run = load_run("backbone.frozen_stages=1", "backbone.norm=frozen", "backbone.options={norm: batch}")
+    steps = build.detector(run, 3).train().backbone.backbone.steps
+    assert [any(p.requires_grad for p in step.parameters()) for step in steps] == [False, True, True]
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in steps.modules())
