@@ -54,7 +54,7 @@ def make(table: Mapping[str, Callable[..., T]], section: Section) -> T:
     if isinstance(section, OwnPart):
         made: T = _make_own(section.name, section.options)
         return made
-    options = section.model_dump()
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in section.model_dump().items()}
     return table[options.pop("name")](**options)
 
 

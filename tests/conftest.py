@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import train_tiny, write_data
+from tiny_runs import load_run, write_data
+
+from dethead.training import Inputs, train
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -32,5 +34,5 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of tiny.yaml on ``tiny_data``; not to be changed."""
     out = tmp_path_factory.mktemp("tiny") / "run"
-    train_tiny(tiny_data, out)
+    train(load_run(), Inputs.find(tiny_data, device="cpu"), out)
     return out

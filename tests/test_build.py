@@ -26,7 +26,9 @@ def test_a_normaliser_is_named_like_its_function(name):
 
 
 def test_a_constant_normaliser_has_its_value():
-    term = build.criterion(load_run("loss.class_term={weight: 3.0, normaliser: {name: constant, value: 7.0}}"))
+    term = build.criterion(
+        load_run("loss.class_term={weight: 3.0, normaliser: {name: constant, value: 7.0}}")
+    )
     assert (term.class_term.weight, term.class_term.normaliser) == (3.0, normalisers.Constant(7.0))
 
 
@@ -77,12 +79,12 @@ def test_an_option_that_an_own_part_does_not_take_is_named():
 
 def test_options_are_refused_for_a_backbone_of_torchvision():
     run = load_run("backbone={name: resnet18, strides: [8], options: {depth: 3}}")
-    with pytest.raises(ConfigError, match="backbone.options"):
+    with pytest.raises(ConfigError, match=r"backbone\.options"):
         build.detector(run, 3)
 
 
 def test_an_unknown_backbone_gets_the_nearest_name():
-    with pytest.raises(ValueError, match="did you mean resnet18?"):
+    with pytest.raises(ValueError, match=r"did you mean resnet18\?"):
         build.detector(load_run("backbone.name=resnt18"), 3)
 
 
@@ -100,7 +102,9 @@ def test_another_seed_builds_other_weights():
 
 
 def test_twins_start_from_the_same_weights_but_for_the_bias_of_the_class_rows():
-    twins = [build.detector(load_run(f"class_scheme={{name: {n}}}"), 3) for n in ("softmax_ce", "sigmoid_bce")]
+    twins = [
+        build.detector(load_run(f"class_scheme={{name: {n}}}"), 3) for n in ("softmax_ce", "sigmoid_bce")
+    ]
     first, second = (twin.state_dict() for twin in twins)
     assert [key for key in first if not torch.equal(first[key], second[key])] == [CLASS_BIAS]
     bias = [state[CLASS_BIAS].reshape(-1, 8) for state in (first, second)]  # rows of 3 + 1 + 4 numbers

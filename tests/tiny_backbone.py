@@ -1,5 +1,6 @@
 """A backbone of one's own, three small convolutions, as a user would write it: ``tiny_backbone:make``."""
 
+import time
 from typing import Any, Literal
 
 import torch
@@ -9,10 +10,11 @@ from dethead.backbones import Backbone
 
 
 class TinyBackbone(Backbone):
-    """Strides 2, 4, 8; the last map alone goes out."""
+    """Strides 2, 4, 8; the last map alone goes out. In training it waits ``delay`` seconds a batch."""
 
-    def __init__(self, norm: Literal["batch", "group"], dropout: float) -> None:
+    def __init__(self, norm: Literal["batch", "group"], dropout: float, delay: float) -> None:
         super().__init__()
+        self.delay = delay
         self.strides, self.channels = (8,), (16,)
         self.pixel_mean, self.pixel_std = (127.0,) * 3, (64.0,) * 3
         self.steps = nn.Sequential(
@@ -27,6 +29,8 @@ class TinyBackbone(Backbone):
         )
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        if self.training and self.delay:
+            time.sleep(self.delay)
         return [self.steps(images)]
 
     def stages(self) -> list[nn.Module]:
@@ -34,12 +38,16 @@ class TinyBackbone(Backbone):
 
 
 def make(
-    strides: tuple[int, ...], weights: str | None, norm: Literal["batch", "group"] = "group", dropout: float = 0.0
+    strides: tuple[int, ...],
+    weights: str | None,
+    norm: Literal["batch", "group"] = "group",
+    dropout: float = 0.0,
+    delay: float = 0.0,
 ) -> TinyBackbone:
     """The factory that a config names; ``options`` of the config are its keyword arguments."""
     if strides != (8,):
         raise ValueError(f"the tiny backbone has the stride 8, not {strides}")
-    backbone = TinyBackbone(norm, dropout)
+    backbone = TinyBackbone(norm, dropout, delay)
     if weights is not None:
         backbone.load_state_dict(torch.load(weights, weights_only=True))
     return backbone

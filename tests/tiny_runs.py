@@ -2,12 +2,14 @@
 
 import json
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from PIL import Image, ImageDraw
@@ -59,8 +61,10 @@ def split_content(folder: Path, image_ids: Sequence[int], generator: torch.Gener
 
 def _rectangle(number: int, generator: torch.Generator) -> tuple[int, int, int, int]:
     """(x, y, width, height) in the left half of the image, or with number 1 in the right one."""
-    x, y, width, height = (int(torch.randint(low, high, (), generator=generator)) for low, high in
-                           ((0, 14), (0, 36), (20, 34), (20, 34)))
+    x, y, width, height = (
+        int(torch.randint(low, high, (), generator=generator))
+        for low, high in ((0, 14), (0, 36), (20, 34), (20, 34))
+    )
     return x + 48 * number, y, width, height
 
 
@@ -69,9 +73,12 @@ def load_run(*overrides: str) -> Run:
     return config.load(CONFIG, overrides)
 
 
-def train_tiny(data: Path, out: Path, *overrides: str, resume: bool = False, **changes: Any) -> dict[str, Any]:
-    """Train in this process; ``changes`` are those of ``Inputs``."""
-    return train(load_run(*overrides), Inputs.find(data, device="cpu", **changes), out, resume=resume)
+def train_tiny(
+    data: Path, out: Path, *overrides: str, resume: bool = False, **changes: Any
+) -> dict[str, Any]:
+    """Train in this process, without the pictures at the end; ``changes`` are those of ``Inputs``."""
+    with patch("dethead.training.loop.leave_pictures"):
+        return train(load_run(*overrides), Inputs.find(data, device="cpu", **changes), out, resume=resume)
 
 
 def log_lines(out: Path) -> list[dict[str, Any]]:
@@ -81,20 +88,25 @@ def log_lines(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def start(arguments: Sequence[str], log: Path, **environment: str) -> BaseProcess:
+def start(
+    arguments: Sequence[str], log: Path, *, file_limit: int | None = None, **environment: str
+) -> BaseProcess:
     """Run the command line in a process of its own, its output in a file.
 
-    It is forked from a server that has imported all and done nothing, which starts in no time.
+    No file may grow above ``file_limit`` bytes: a stand-in for a full disk. The process is
+    forked from a server that has imported all and done nothing, which takes no time.
     """
     context = get_context("forkserver")
     context.set_forkserver_preload(["dethead.cli", "dethead.training", "tiny_backbone", "tiny_runs"])
-    process = context.Process(target=_command, args=([*arguments], str(log), environment))
+    process = context.Process(target=_command, args=([*arguments], str(log), file_limit, environment))
     process.start()
     return process
 
 
-def _command(arguments: list[str], log: str, environment: dict[str, str]) -> None:
-    os.environ |= environment
+def _command(arguments: list[str], log: str, file_limit: int | None, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    if file_limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     file = open(log, "w", buffering=1)  # noqa: SIM115  # lives as long as the process
     os.dup2(file.fileno(), 1)
     os.dup2(file.fileno(), 2)
@@ -103,3 +115,29 @@ def _command(arguments: list[str], log: str, environment: dict[str, str]) -> Non
     from dethead.cli import main
 
     main(arguments)
+
+
+def tensors(path: Path) -> dict[str, Any]:
+    """A checkpoint as one flat mapping, to compare it."""
+    flat: dict[str, Any] = {}
+
+    def add(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                add(f"{prefix}/{key}", inner)
+        elif isinstance(value, list):
+            for index, inner in enumerate(value):
+                add(f"{prefix}/{index}", inner)
+        else:
+            flat[prefix] = value
+
+    add("", torch.load(path, weights_only=True))
+    return flat
+
+
+def weights(out: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    """The model of a run's checkpoint."""
+    model: dict[str, torch.Tensor] = torch.load(out / "checkpoints" / f"{name}.pt", weights_only=True)[
+        "model"
+    ]
+    return model

@@ -332,15 +332,24 @@ class Run(Section):
     @model_validator(mode="after")
     def _one_value_per_class(self) -> Self:
         """Lists by class must have one value per class, as far as the config names the classes."""
-        if self.data.classes is None:
-            return self
-        classes = sum(1 if isinstance(entry, str) else len(entry) for entry in self.data.classes)
+        if self.data.classes is not None:
+            self.check_lists(sum(1 if isinstance(one, str) else len(one) for one in self.data.classes))
+        return self
+
+    def check_lists(self, classes: int) -> None:
+        """Refuse a list by class that has not C values.
+
+        Args:
+            classes: C, which the data decide where the config takes all categories.
+
+        Raises:
+            ValueError: naming the list.
+        """
         lists: dict[str, Any] = {f"class_scheme.{key}": value for key, value in self.class_scheme}
         lists["head.class_prior"] = self.head.class_prior
         for key, values in lists.items():
             if isinstance(values, list) and len(values) != classes:
                 raise ValueError(f"{key} has {len(values)} values for {classes} classes")
-        return self
 
     @model_validator(mode="after")
     def _one_size_per_level(self) -> Self:

@@ -35,7 +35,7 @@ def coco_curves(table: MatchTable) -> Curves:
     recall = np.zeros((thresholds, classes, areas, len(rules.max_detections)))
     for r in range(areas):
         objects = np.bincount(table.object_label[table.counted[r]], minlength=classes)
-        needed = _hits_needed(objects)
+        needed = hits_needed(objects)
         hits = _hits_in(table, r)
         for t in range(thresholds):
             right = _right_ones(hits, table.hits(r, t))
@@ -105,7 +105,7 @@ def _right_ones(hits: _Hits, valid: Ints) -> _RightOnes:
     return _RightOnes(label, hits.rank[valid[right]], nth / (wrong + nth + np.spacing(1)))
 
 
-def _hits_needed(objects: Ints) -> Ints:
+def hits_needed(objects: Ints) -> Ints:
     """Give (C, 101): how many right detections of (C,) objects reach each recall, but at least one.
 
     Recall is compared as a rounded quotient, as pycocotools does: 7 of 10 reaches 0.7 only if 7 / 10 does.

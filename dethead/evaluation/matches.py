@@ -57,8 +57,8 @@ class MatchTable(NamedTuple):
     hit_object: Ints
     """(H,)"""
     hit_bits: Words
-    """(ceil(R * T / 64), H) bit ``r * T + t``: this detection finds this object at threshold t in range r.
-    A detection finds at most one object, and an object that is no crowd is found at most once."""
+    """(ceil(R * T / 64), H) bit ``r * T + t``: this detection finds this object at threshold t in range r. In
+    each of these settings a detection finds one object at most; an object, crowds apart, is found once."""
 
     def hits(self, area_range: int, threshold: int) -> Ints:
         """Give the (H',) hits that hold for one area range and one threshold, both by place in the rules."""
@@ -97,10 +97,9 @@ def match(given: EvaluationInput, rules: CocoRules = COCO_RULES) -> MatchTable:
     pairs, group = _candidates(given, ranking, _least_overlaps(rules)[0])
     attempts = _attempts(pairs, group)
     counted = _in_ranges(truth.areas, rules) & ~truth.crowd
-    bits = [_choose(pairs, attempts, word, counted, truth.crowd) for word in _words(pairs, rules)]
-    hit_bits = np.stack(bits)
-    hits = np.flatnonzero(hit_bits.any(axis=0))
-    hits = sort_stable(pairs.detection, hits)
+    words = _words(pairs, rules)
+    hit_bits = np.stack([_choose(pairs, attempts, word, counted, truth.crowd) for word in words])
+    hits = sort_stable(pairs.detection, np.flatnonzero(hit_bits.any(axis=0)))
     return MatchTable(
         rules=rules,
         class_names=given.class_names,
@@ -209,10 +208,11 @@ def _attempts(pairs: Pairs, group: Ints) -> _Attempts:
     size = np.diff(starts, append=len(new))[run]  # candidates of this pair's detection
     several = np.flatnonzero(size > 1)
     order = np.arange(len(new))
+    # The last key counts most: within a detection the largest overlap first, of equal ones the last object.
     best = np.lexsort((-pairs.object[several], -pairs.overlap[several], run[several]))
     order[several] = several[best]
     tries = np.where(size > 1, 2, 1)
-    first = (np.cumsum(tries) - tries)[starts]  # attempt of each detection
+    first = (np.cumsum(tries) - tries)[starts]  # the first attempt of each detection
     place = first[run] + np.arange(len(new)) - starts[run]
     pair = np.empty(int(tries.sum()), dtype=np.int64)
     kind = np.full(len(pair), _COUNTED, dtype=np.uint8)
@@ -261,6 +261,7 @@ def _choose(pairs: Pairs, attempts: _Attempts, word: _Word, counted: Bools, crow
     asked = np.where(attempts.kind == _COUNTED, counts, np.where(attempts.kind == _IGNORED, ~counts, _ALL))
     allowed = word.reached[attempts.pair] & asked
     used_up = np.where(crowd, np.uint64(0), _ALL)[objects]
+    # A bit of 1: this detection has found nothing yet, this object can still be found, in that setting.
     looking = np.full(int(detection.max(initial=-1)) + 1, _ALL)
     free = np.full(len(crowd), _ALL)
     matched = np.zeros(len(pairs.detection), dtype=np.uint64)

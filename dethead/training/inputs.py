@@ -113,6 +113,7 @@ def open_data(run: Run, inputs: Inputs) -> RunData:
             f"{val_set.path}: classes {_named(val_set)} are not those of {train_set.path}: "
             f"{_named(train_set)}"
         )
+    run.check_lists(len(train_set.classes.names))
     _check_scheme(run, train_set)
     if len(train_set) < run.training.batch_size:
         raise DataError(

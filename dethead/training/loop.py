@@ -213,7 +213,7 @@ class Trainer:
         return report[0]
 
     def _ask(self) -> bool:
-        """Note the wish to stop; the processes agree on it in the next step, so that none waits for another."""
+        """Note the wish to stop; the processes agree on it in the next step, so that none is left waiting."""
         first, self.asked = not self.asked, True
         return first
 

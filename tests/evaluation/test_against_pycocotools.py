@@ -6,10 +6,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dethead.evaluation.arrays import DetectionArrays, EvaluationInput, TruthArrays
-from dethead.evaluation.coco import coco_curves, coco_metrics
+from dethead.evaluation.coco import coco_curves, coco_metrics, hits_needed
 from dethead.evaluation.matches import match
 from dethead.evaluation.official import official_curves, official_metrics, run_pycocotools
-from dethead.evaluation.rules import COCO_RULES, CocoRules
+from dethead.evaluation.rules import COCO_RULES, RECALL_POINTS, CocoRules
 
 # Few values, so that ties, equal boxes, IoUs of exactly 0.5 and 0.75 and zero sizes are common.
 SIDES = st.sampled_from([0.0, 8.0, 16.0, 24.0, 32.0, 96.0])
@@ -142,6 +142,16 @@ def official_matches(given_set, table):
                 yield place[np.argsort(table.rank[place])], entry
 
 
+def test_recall_is_compared_as_a_rounded_quotient():
+    # 0.55 * 20 is 11.000000000000002, yet 11 / 20 reaches 0.55; the search is the one pycocotools makes
+    counts = np.arange(1, 2000)
+    needed = hits_needed(counts)
+    assert needed[20 - 1, 55] == 11
+    for count, row in zip(counts, needed, strict=True):
+        recall = np.arange(1, count + 1) / count
+        assert (row == 1 + np.searchsorted(recall, RECALL_POINTS)).all(), count
+
+
 def test_annotation_ids_play_no_part():
     # pycocotools takes a match with annotation id 0 for none; ours knows no ids
     box = (10.0, 10.0, 40.0, 40.0)
@@ -157,6 +167,14 @@ def test_a_number_that_the_rules_do_not_ask_for_is_nan():
     assert [name for name, value in metrics.items() if value is None] == [
         *("AP75", "APs", "APm", "APl", "AR1", "AR100", "ARs", "ARm", "ARl")
     ]
+
+
+def test_the_threshold_1_is_reached_by_an_overlap_that_rounding_left_below_it():
+    box = (50.1, 10.0, 0.3, 40.0)  # 50.1 + 0.3 - 50.1 is 0.29999999999999716: the IoU of equal boxes is not 1
+    given_set = arrays(1, 1, [((0, 0), box, None, False)], [((0, 0), box, 0.5)])
+    rules = CocoRules(iou_thresholds=(1.0,))
+    assert_same_curves(given_set, rules)
+    assert coco_curves(match(given_set, rules)).recall[0, 0, 0, 0] == 1.0
 
 
 def test_a_large_drawn_set_is_pycocotools():
