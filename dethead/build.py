@@ -54,7 +54,9 @@ def make(table: Mapping[str, Callable[..., T]], section: Section) -> T:
     if isinstance(section, OwnPart):
         made: T = _make_own(section.name, section.options)
         return made
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in section.model_dump().items()}
+    options: dict[str, Any] = section.model_dump()
+    for key, value in options.items():
+        options[key] = tuple(value) if isinstance(value, list) else value  # for objects that are frozen
     return table[options.pop("name")](**options)
 
 

@@ -8,14 +8,16 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from click.exceptions import ClickException
 from rich.console import Console
 from rich.logging import RichHandler
 
 from dethead import config
+
+# Newer Typers bring their own copy of click: the base of usage errors is found through one of them.
+_UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(
     help="Train, score and use classification heads of object detectors.",
@@ -192,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.path.append("")  # so that the console script, too, finds own parts in the working folder
     try:
         status = app(args=arguments, standalone_mode=False)
-    except ClickException as error:
+    except _UsageError as error:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):

@@ -8,6 +8,9 @@ from tiny_runs import load_run, write_data
 
 from dethead.training import Inputs, train
 
+# The tensors of tests are small: further threads wait for each other, many times longer on a busy machine.
+torch.set_num_threads(1)
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

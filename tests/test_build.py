@@ -119,6 +119,12 @@ def test_parts_that_two_runs_share_start_alike_however_the_others_differ():
     assert all(torch.equal(first[key], second[key]) for key in shared)
 
 
+def test_the_head_starts_alike_however_many_levels_the_neck_adds():
+    first = build.detector(load_run(), 3).head.state_dict()
+    second = build.detector(load_run("neck.extra_levels=1", "anchors.sizes=[24, 48]"), 3).head.state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
 def test_frozen_stages_and_frozen_norm_reach_the_backbone():
     run = load_run("backbone.frozen_stages=1", "backbone.norm=frozen", "backbone.options={norm: batch}")
     steps = build.detector(run, 3).train().backbone.backbone.steps

@@ -83,6 +83,8 @@ class Data(Section):
     """Objects of categories that are not chosen."""
     invalid_boxes: Literal["error", "drop"] = "error"
     """Boxes of no size, outside the image or nan: stop, or leave them out of the training and count them."""
+    merge_equal_boxes: bool = False
+    """Equal boxes of different categories in an image are one object with several labels."""
     skip_unreadable: bool = False
     """Leave out, and count, images that the check before training finds missing or broken."""
     image_size: Annotated[list[Count], Field(min_length=2, max_length=2)]

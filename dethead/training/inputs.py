@@ -153,12 +153,19 @@ def describe(coco: CocoSet) -> str:
 
 
 def _read(split: Split, run: Run) -> CocoSet:
-    return CocoSet.read(
-        split.annotations,
-        run.data.classes,
-        other_categories=run.data.other_categories,
-        invalid_boxes=run.data.invalid_boxes,
-    )
+    try:
+        return CocoSet.read(
+            split.annotations,
+            run.data.classes,
+            other_categories=run.data.other_categories,
+            invalid_boxes=run.data.invalid_boxes,
+            merge_equal_boxes=run.data.merge_equal_boxes,
+        )
+    except DataError as error:
+        if str(split.annotations) in str(error):
+            raise
+        # The choice of classes knows no file, and a run reads two.
+        raise DataError(f"{split.annotations}: {error}") from None
 
 
 def _named(coco: CocoSet) -> dict[str, int]:

@@ -10,6 +10,7 @@ from dethead.data.coco import CocoSet
 from dethead.evaluation import (
     CocoEvaluator,
     ResultsError,
+    coco_metrics,
     official_metrics,
     read_evaluation,
     read_results,
@@ -47,12 +48,13 @@ def written(tmp_path, rows):
 
 
 @pytest.mark.shared
-def test_known_answer_of_all_100_images(shared_folder):
+@pytest.mark.parametrize("engine", [coco_metrics, official_metrics])
+def test_known_answer_of_all_100_images(shared_folder, engine):
     folder = shared_folder / "data" / "coco_eval_val2014_100"
     coco_set = CocoSet.read(folder / "instances_val2014_100.json")
     wanted = json.loads((folder / "expected_bbox.json").read_text())["stats"]
     results = folder / "instances_val2014_fakebbox100_results.json"
-    numbers = official_metrics(read_evaluation(results, coco_set)).numbers()
+    numbers = engine(read_evaluation(results, coco_set)).numbers()
     assert numbers == pytest.approx(wanted, abs=1e-12, rel=0)
 
 

@@ -83,7 +83,7 @@ class Composer:
                 self._add_crowd_of_pedestrians()
             else:
                 self._add_crowd_of_cars()
-        for _ in range(1 + min(MOST_PLACED, int(self.rng.gammavariate(2.4, 4.2)))):
+        for _ in range(1 + min(MOST_PLACED, int(self.rng.gammavariate(2.4, 3.4)))):
             category = self.rng.choices(list(ODDS), list(ODDS.values()))[0]
             if category == PEDESTRIAN:
                 self._add_pedestrian()

@@ -79,10 +79,10 @@ class Ground:
 
 def choose_camera(rng: Random, size: tuple[int, int]) -> Camera:
     """Draw a camera between a dashboard's and a lamp post's height; a high one looks further down."""
-    height = 1.5 * math.pow(6.0 / 1.5, rng.random())
-    highness = math.log(height / 1.5) / math.log(4.0)
+    height = 1.5 * math.pow(4.0 / 1.5, rng.random())
+    highness = math.log(height / 1.5) / math.log(4.0 / 1.5)
     horizon = size[0] * (0.47 - 0.2 * highness + rng.uniform(-0.05, 0.05))
-    focal = size[1] * rng.uniform(0.8, 1.25)
+    focal = size[1] * rng.uniform(1.15, 1.7)
     return Camera(focal, size[1] * rng.uniform(0.36, 0.64), horizon, height)
 
 
@@ -158,7 +158,7 @@ class Placing:
             z = street.crossing + LANE * (lane + 0.5) + rng.uniform(-0.2, 0.2)
             return Place(self.across(z, 0.4 * length), z, yaw + (QUARTER, -QUARTER)[lane]), False
         side = rng.choice((-1, 1))
-        z = self.depth(75.0) + length / 2
+        z = self.depth(60.0) + length / 2
         if parked:
             x = street.center + side * (street.half - PARKING / 2)
             return Place(x, z, yaw + rng.choice((0.0, math.pi))), True
@@ -169,7 +169,7 @@ class Placing:
     def pedestrian(self) -> tuple[float, float] | None:
         """Find an (x, z) on a pavement, or now and then on the road; None when nothing was free."""
         for _ in range(8):
-            x, z = self.walk_place(55.0, on_road=0.15)
+            x, z = self.walk_place(26.0, on_road=0.15)
             if z > 3.2 and self._is_seen(x, z, 0.2) and self.ground.claim(x, z, 0.26, 0.26):
                 return x, z
         return None

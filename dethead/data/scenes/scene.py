@@ -18,7 +18,7 @@ CATEGORIES: Final = {PEDESTRIAN: "pedestrian", CAR: "car", TRUCK: "truck"}
 LEAST_SEEN: Final = 0.3
 """The visible part below which an object is not annotated."""
 
-LEAST_SIDE: Final = 4.0
+LEAST_SIDE: Final = 6.0
 """Pixels; a box with a shorter side is not annotated."""
 
 LEAST_SIZE: Final = 64

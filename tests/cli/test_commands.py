@@ -1,0 +1,157 @@
+"""What the commands do and print."""
+
+import json
+import os
+import re
+import sys
+
+import pytest
+import yaml
+from tiny_runs import CONFIG, load_run, log_lines
+
+from dethead import config
+from dethead.cli import main
+
+
+def test_scenes_train_evaluate_and_predict_make_the_demo(dethead, tmp_path):
+    scenes, run, out = tmp_path / "scenes", tmp_path / "run", tmp_path / "found"
+    status, said, _ = dethead("scenes", scenes, "--images", 12, "--seed", 0)
+    assert status == 0
+    assert "9 train, 3 val images; " in said
+    small = ("data.image_size=[64, 96]", "neck.channels=16", "head.depth=1", "training.epochs=1")
+    cpu = ("--device", "cpu", "--workers", 0)
+    status, said, err = dethead("train", "scenes_softmax_ce", "--data", scenes, "--out", run, *cpu, *small)
+    assert status == 0, err
+    assert re.search(r"epoch 1/1 \| loss .* images/s \| val loss .* \| AP .*\nbest: AP ", said)
+    numbers = tmp_path / "numbers.json"
+    status, said, err = dethead("evaluate", run, "--data", scenes, *cpu, "--json", numbers)
+    assert status == 0, err
+    assert "AP50" in said
+    assert numbers.is_file()
+    status, said, err = dethead("predict", run, scenes / "images" / "000001.jpg", "--out", out, "--score", 0)
+    assert status == 0, err
+    assert re.search(r"\d+ objects in 1 images", said)
+    assert {path.name for path in out.iterdir()} == {"00001_000001.jpg", "detections.json", "images.json"}
+
+
+def test_evaluate_writes_the_12_numbers_and_per_class_in_full_precision(
+    dethead, tiny_run, tiny_data, tmp_path
+):
+    file = tmp_path / "numbers.json"
+    dethead("evaluate", tiny_run, "--data", tiny_data, "--device", "cpu", "--workers", 0, "--json", file)
+    found = json.loads(file.read_text())
+    names = (
+        "AP",
+        "AP50",
+        "AP75",
+        "APs",
+        "APm",
+        "APl",
+        "AR1",
+        "AR10",
+        "AR100",
+        "ARs",
+        "ARm",
+        "ARl",
+        "per_class",
+    )
+    assert found.keys() >= {*names}
+    best = json.loads((tiny_run / "metrics.json").read_text())["best"]
+    assert {name: found[name] for name in names[:-1]} == pytest.approx(
+        {name: best[name] for name in names[:-1]}, abs=1e-9
+    )
+    assert [one["name"] for one in found["per_class"]] == ["car", "pedestrian", "truck"]
+
+
+def test_official_numbers_are_those_of_the_own_engine(dethead, tiny_run, tiny_data, tmp_path):
+    files = [tmp_path / "own.json", tmp_path / "official.json"]
+    for file, more in zip(files, ([], ["--official"]), strict=True):
+        cpu = ("--device", "cpu", "--workers", 0)
+        status, _, err = dethead("evaluate", tiny_run, "--data", tiny_data, *cpu, "--json", file, *more)
+        assert status == 0, err
+    own, official = (json.loads(file.read_text())["AP"] for file in files)
+    assert own == pytest.approx(official, abs=1e-12)
+
+
+def test_config_prints_every_default_and_overrides(dethead):
+    status, said, _ = dethead("config", CONFIG, "training.epochs=7")
+    assert status == 0
+    assert yaml.safe_load(said) == load_run("training.epochs=7").model_dump(mode="json")
+
+
+def test_config_lists_what_is_shipped(dethead):
+    _, said, _ = dethead("config", "--list")
+    assert {line.split()[0] for line in said.splitlines()} == {*config.shipped()}
+
+
+def test_config_prints_the_json_schema(dethead):
+    _, said, _ = dethead("config", "--schema")
+    assert json.loads(said)["title"] == "Run"
+
+
+def test_without_arguments_there_is_help(dethead):
+    status, out, err = dethead()
+    assert status != 0
+    assert "evaluate" in out + err
+
+
+def test_files_may_be_named_one_by_one(train, data, tmp_path):
+    moved = {"--train-annotations": "a.json", "--val-annotations": "b.json"}
+    for split, name in zip(("train", "val"), moved.values(), strict=True):
+        (data / "annotations" / f"instances_{split}.json").rename(tmp_path / name)
+    images = ("--train-images", data / "images", "--val-images", data / "images")
+    options = [part for key, name in moved.items() for part in (key, tmp_path / name)]
+    status, _, err = train(tmp_path / "nowhere", *options, *images)
+    assert status == 0, err
+
+
+def test_one_corrupt_image_can_be_left_out(train, data):
+    (data / "images" / "12.png").write_bytes(b"no image")
+    status, said, _ = train(data, "data.skip_unreadable=true")
+    assert status == 0
+    assert "best: AP" in said
+
+
+def test_a_corrupt_image_that_is_left_out_is_named_and_counted(train, data, caplog):
+    (data / "images" / "12.png").write_bytes(b"no image")
+    train(data, "data.skip_unreadable=true")
+    assert "1 of 8 images cannot be used" in caplog.text
+    assert str(data / "images" / "12.png") in caplog.text
+
+
+def test_traceback_is_there_for_who_asks(dethead):
+    _, _, err = dethead("--traceback", "config", "no_such_config")
+    os.environ.pop("DETHEAD_TRACEBACK")
+    assert "Traceback (most recent call last)" in err
+
+
+def test_other_processes_than_the_first_say_who_they_are(dethead, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert (
+        "dethead (process 1): no_such_config: no such config file" in dethead("config", "no_such_config")[2]
+    )
+
+
+def test_what_nobody_foresaw_keeps_its_traceback(dethead, monkeypatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("dethead.config.dump", fail)
+    with pytest.raises(RuntimeError, match=r"a bug"):
+        main(["config", str(CONFIG)])
+
+
+def test_the_working_folder_is_searched_for_own_parts(dethead, tmp_path, monkeypatch):
+    (tmp_path / "found_here.py").write_text("from tiny_backbone import make\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    dethead("config", CONFIG)
+    from dethead.build import import_factory
+
+    assert callable(import_factory("found_here:make"))
+
+
+def test_log_lines_are_written_where_the_output_says(train, data, tmp_path):
+    _, said, _ = train(data)
+    assert str(tmp_path / "run") in said
+    assert log_lines(tmp_path / "run")

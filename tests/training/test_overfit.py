@@ -1,0 +1,50 @@
+"""The whole learns: eight real photographs by heart, with each class scheme."""
+
+import json
+
+import pytest
+from tiny_runs import log_lines
+
+from dethead import config
+from dethead.data import Split
+from dethead.training import Inputs, train
+
+IMAGES, STEPS = 8, 160
+# No augmentation and no average: what is seen is what is asked, and the last weights answer.
+OVERRIDES = (
+    "data.image_size=[256, 256]",
+    "data.augment={photometric: 0.0, zoom_out: 0.0, iou_crop: 0.0, flip: 0.0}",
+    "backbone.norm=frozen",
+    f"training.epochs={STEPS * 4 // IMAGES}",
+    "training.batch_size=4",
+    "training.optimizer={name: adamw, lr: 2.0e-3, weight_decay: 0.0, backbone_lr_factor: 0.33}",
+    "training.schedule={name: cosine, warmup_steps: 10}",
+    "training.ema=null",
+    "training.validate_every=40",
+)
+
+
+@pytest.fixture
+def photographs(shared_folder, tmp_path) -> Split:
+    """The first eight photographs with objects of the road set, which is both training and validation set."""
+    content = json.loads(
+        (shared_folder / "data" / "road" / "annotations" / "instances_train.json").read_text()
+    )
+    with_objects = {one["image_id"] for one in content["annotations"]}
+    chosen = sorted(with_objects)[:IMAGES]
+    content["images"] = [one for one in content["images"] if one["id"] in chosen]
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] in chosen]
+    (tmp_path / "eight.json").write_text(json.dumps(content))
+    return Split(tmp_path / "eight.json", shared_folder / "data" / "road" / "images")
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.parametrize("scheme", ["softmax_ce", "sigmoid_bce"])
+def test_eight_photographs_are_learnt_by_heart(scheme, photographs, shared_folder, tmp_path):
+    weights = shared_folder / "weights" / "efficientnet-lite0-57934424.pth"
+    inputs = Inputs(train=photographs, val=photographs, weights=weights, device="cpu")
+    report = train(config.load(f"road_{scheme}", OVERRIDES), inputs, tmp_path / "run")
+    lines = [line["total"] for line in log_lines(tmp_path / "run") if "val" not in line]
+    assert lines[-1] < lines[0] / 10
+    assert report["last"]["AP50"] == pytest.approx(1.0)
