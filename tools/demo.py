@@ -21,7 +21,7 @@ def main() -> None:
     """Draw, train twice, evaluate, write ``results.md``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where everything goes")
-    parser.add_argument("--images", type=int, default=800, help="scenes to draw, a quarter of them for val")
+    parser.add_argument("--images", type=int, default=600, help="scenes to draw, a quarter of them for val")
     parser.add_argument("--seed", type=int, default=0, help="of the scenes")
     parser.add_argument("overrides", nargs="*", help="changes of both configs, key.sub=value")
     arguments = parser.parse_intermixed_args()
@@ -45,9 +45,9 @@ def main() -> None:
 def train_and_score(name: str, scenes: Path, out: Path, overrides: list[str]) -> CocoMetrics:
     """Train one of the twins, or go on with it, and score its best weights."""
     run = config.load(name, overrides)
-    inputs = Inputs.find(scenes)
+    inputs = Inputs.find(scenes, workers=1)
     train(run, inputs, out, resume=True)
-    return evaluate_run(out, inputs.val).metrics
+    return evaluate_run(out, inputs.val, workers=1).metrics
 
 
 def as_markdown(results: dict[str, CocoMetrics]) -> str:

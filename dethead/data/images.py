@@ -16,14 +16,13 @@ except ImportError:  # torchvision 0.29 announces that its decoders will go; Pil
     decode_image = None
 
 _JPEG_START = b"\xff\xd8\xff"
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 _JPEG_END = b"\xff\xd9"
 _PNG_END = b"IEND\xae\x42\x60\x82"
 _ORIENTATION_TAG = 0x0112
 
 
 def read_image(path: Path, *, exif: bool = False) -> Tensor:
-    """Decode a JPEG or PNG file, or any other format that Pillow reads.
+    """Decode a JPEG file, or any other format that Pillow reads.
 
     Args:
         path: the file.
@@ -39,8 +38,10 @@ def read_image(path: Path, *, exif: bool = False) -> Tensor:
     try:
         content = np.fromfile(path, dtype=np.uint8)
         start = content[:8].tobytes()
-        if decode_image is not None and start.startswith((_JPEG_START, _PNG_START)):
-            return _decode(content, exif)
+        # PNG goes to Pillow: torchvision 0.29's decoder crashes the process on a wrong checksum.
+        if decode_image is not None and start.startswith(_JPEG_START):
+            image: Tensor = decode_image(torch.from_numpy(content), mode="RGB", apply_exif_orientation=exif)
+            return image
         return _decode_with_pillow(content, exif)
     except FileNotFoundError:
         raise DataError(f"{path}: no such image file") from None
@@ -95,14 +96,6 @@ def check_end(path: Path) -> None:
     whole = (start.startswith(_JPEG_START) and end.endswith(_JPEG_END)) or end == _PNG_END
     if not whole:
         read_image(path)
-
-
-def _decode(content: np.ndarray[tuple[int], np.dtype[np.uint8]], exif: bool) -> Tensor:
-    image: Tensor = decode_image(torch.from_numpy(content), mode="RGB", apply_exif_orientation=exif)
-    if image.dtype == torch.uint16:
-        # A 16-bit PNG; its high byte, as Pillow takes it. uint16 has no shift on some platforms.
-        image = (image.to(torch.int32) >> 8).to(torch.uint8)
-    return image
 
 
 def _decode_with_pillow(content: np.ndarray[tuple[int], np.dtype[np.uint8]], exif: bool) -> Tensor:

@@ -236,7 +236,9 @@ class Trainer:
         with bar(text, images, self.accelerator.is_main_process) as progress:
             progress(done * self.settings.batch_size)
             for _ in range(done, self.steps_per_epoch):
+                started = time.perf_counter()
                 self._step([*islice(batches, self.settings.accumulate)])
+                self.seconds += time.perf_counter() - started
                 progress(self.settings.batch_size)
                 every = self.settings.checkpoint_every
                 if self.stop or (every and self.step % every == 0):
@@ -246,7 +248,6 @@ class Trainer:
 
     def _step(self, batches: list[Batch]) -> None:
         """One optimiser step over all micro-batches and processes."""
-        started = time.perf_counter()
         set_lr(self.optimizer, lr_factor(self.run, self.step, self.steps_per_epoch))
         device = self.accelerator.device
         batches = [b._replace(truth=[one.to(device) for one in b.truth]) for b in batches]
@@ -269,7 +270,6 @@ class Trainer:
         self.step += 1
         if self.average is not None:
             self.average.update(self.detector, self.step)
-        self.seconds += time.perf_counter() - started
         self._note(sums, norm, counts)
 
     def _forward(self, batch: Batch) -> HeadOutput:
@@ -389,7 +389,7 @@ class Trainer:
     @contextmanager
     def _trackers(self) -> Iterator[None]:
         if self.inputs.trackers:
-            self.accelerator.init_trackers("tensorboard")
+            self.accelerator.init_trackers("dethead")
         try:
             yield
         finally:

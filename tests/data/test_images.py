@@ -167,3 +167,17 @@ def test_a_png_of_torchvision_comes_back(tmp_path: Path) -> None:
     write_png(image, str(tmp_path / "a.png"))
 
     assert torch.equal(read_image(tmp_path / "a.png"), image)
+
+
+def test_a_png_with_a_wrong_checksum_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
+    content = bytearray(png_bytes())
+    content[content.index(b"IDAT") + 10] ^= 0xFF
+    (tmp_path / "bad.png").write_bytes(bytes(content))
+    with pytest.raises(DataError, match=r"bad\.png: cannot be decoded"):
+        read_image(tmp_path / "bad.png")
+
+
+def png_bytes() -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise((40, 30), 50).save(buffer, "png")
+    return buffer.getvalue()

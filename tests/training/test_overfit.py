@@ -9,15 +9,16 @@ from dethead import config
 from dethead.data import Split
 from dethead.training import Inputs, train
 
-IMAGES, STEPS = 8, 160
+IMAGES, STEPS = 8, 320
 # No augmentation and no average: what is seen is what is asked, and the last weights answer.
 OVERRIDES = (
-    "data.image_size=[256, 256]",
     "data.augment={photometric: 0.0, zoom_out: 0.0, iou_crop: 0.0, flip: 0.0}",
     "backbone.norm=frozen",
+    "backbone.frozen_stages=0",
+    "loss.confidence_target=one",
     f"training.epochs={STEPS * 4 // IMAGES}",
     "training.batch_size=4",
-    "training.optimizer={name: adamw, lr: 2.0e-3, weight_decay: 0.0, backbone_lr_factor: 0.33}",
+    "training.optimizer={name: adamw, lr: 2.0e-3, weight_decay: 0.0}",
     "training.schedule={name: cosine, warmup_steps: 10}",
     "training.ema=null",
     "training.validate_every=40",
