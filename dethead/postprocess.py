@@ -123,8 +123,8 @@ class Postprocessor:
 def _precise(values: Tensor) -> Tensor:
     """Give float64, where the device has it.
 
-    ``batched_nms`` tells classes apart by moving their boxes far from each other; in float32 a box of the last
-    class would be rounded more than one of the first, and survive or not by the number of its class.
+    ``batched_nms`` tells classes apart by moving their boxes far from each other; in float32 a box of the
+    last class would be rounded more than one of the first, and survive or not by the number of its class.
     """
     return values if values.device.type == "mps" else values.double()
 

@@ -1,6 +1,6 @@
 """Image and truth together: augmentation, and the way to the network's input size.
 
-torchvision's v2 transforms draw the random numbers and change the pixels. The boxes are moved here, because v2
+torchvision's v2 transforms draw the random numbers and change the colours. Boxes are moved here, because v2
 knows nothing of targets and drops an ignore region whose centre is cropped away.
 """
 
