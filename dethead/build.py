@@ -120,6 +120,11 @@ def postprocessor(run: Run) -> postprocess.Postprocessor:
     return postprocess.Postprocessor(class_scheme(run), codec(run), fusion, **options)
 
 
+def without_weights(run: Run) -> Run:
+    """Give the run without backbone weights: a checkpoint holds all of them, nothing is looked up."""
+    return run.model_copy(update={"backbone": run.backbone.model_copy(update={"weights": None})})
+
+
 def detector(run: Run, num_classes: int, weights: Path | None = None) -> Detector:
     """Make the detector of a run.
 
@@ -136,8 +141,9 @@ def detector(run: Run, num_classes: int, weights: Path | None = None) -> Detecto
     """
     _seed(run.seed, "backbone")
     backbone: Any = _backbone(run, weights)
-    set_norm(backbone, run.backbone.norm)
+    # Frozen first: a stage that is frozen keeps its statistics, whatever is wanted of the others.
     freeze_stages(backbone, run.backbone.frozen_stages)
+    set_norm(backbone, run.backbone.norm)
     _seed(run.seed, "neck")
     pyramid = FeaturePyramid(backbone, run.neck.channels, run.neck.extra_levels)
     grid = AnchorGrid.from_sizes(

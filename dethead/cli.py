@@ -124,6 +124,9 @@ def evaluate(
     from dethead.training.run_folder import write_atomically
 
     _set_threads(threads)
+    for file in (json_file, detections):
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
     done = evaluate_run(
         run,
         find_split(data, split, annotations=annotations, images=images),
@@ -151,10 +154,11 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for pictures and detections.json.")],
     score: Annotated[float, typer.Option(min=0, max=1, help="Lowest score.")] = 0.3,
     classes: Annotated[str | None, typer.Option(help="Only these, comma-separated.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
     """Find objects in images: annotated pictures and one COCO results file."""
+    from dethead.data import DataError
     from dethead.predict import find_images, load, predict_folder
     from dethead.training.progress import bar
 
@@ -163,8 +167,10 @@ def predict(
     predictor = load(run, device, score=score, classes=chosen)
     files = find_images(images)
     with bar("prediction", len(files)) as progress:
-        count = predict_folder(predictor, files, out, progress)
-    print(f"{out}: {count} objects in {len(files)} images; detections.json, images.json")
+        done = predict_folder(predictor, files, out, progress)
+    print(f"{out}: {done.objects} objects in {done.images} images; detections.json, images.json")
+    if done.broken:
+        raise DataError("\n".join([f"{len(done.broken)} files left out:", *map(str, done.broken)]))
 
 
 @app.command("config")
@@ -208,6 +214,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _explain(error: Exception) -> tuple[str, int]:
     """Message and exit status of an error; what nobody foresaw is raised again."""
+    if isinstance(error, config.ConfigError):  # before PyTorch is loaded: a bad config is refused at once
+        return str(error), 2
     import torch
 
     from dethead.training import Interrupted

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,11 +82,25 @@ class Predictor:
         """Find the objects in several images, all at once on the device; see ``predict``."""
         return self._batch([as_image(one) for one in images]) if images else []
 
-    def stream(self, paths: Iterable[Path], batch_size: int = 8) -> Iterator[tuple[Path, Tensor, Detections]]:
-        """Predict many files, ``batch_size`` at a time; gives path, (3, H, W) image and detections."""
+    def stream(
+        self, paths: Iterable[Path], batch_size: int = 8, broken: list[DataError] | None = None
+    ) -> Iterator[tuple[Path, Tensor, Detections]]:
+        """Predict many files, ``batch_size`` at a time; gives path, (3, H, W) image and detections.
+
+        Args:
+            paths: image files.
+            batch_size: images on the device at once.
+            broken: takes the errors of files that are no readable images, which are then left out; without it
+                the first of them is raised.
+        """
         waiting: list[tuple[Path, Tensor]] = []
         for path in paths:
-            waiting.append((path, as_image(path)))
+            try:
+                waiting.append((path, as_image(path)))
+            except DataError as error:
+                if broken is None:
+                    raise
+                broken.append(error)
             if len(waiting) == batch_size:
                 yield from self._flush(waiting)
                 waiting = []
@@ -169,9 +183,18 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
+class Predicted(NamedTuple):
+    """What ``predict_folder`` did."""
+
+    images: int
+    objects: int
+    broken: list[DataError]
+    """Files that are no readable images, by their errors."""
+
+
 def predict_folder(
     predictor: Predictor, files: Sequence[Path], out: Path, progress: Callable[[int], None] | None = None
-) -> int:
+) -> Predicted:
     """Predict image files and leave pictures and results in a folder.
 
     Writes an annotated copy of every image, ``detections.json`` in COCO's results format, and
@@ -182,14 +205,12 @@ def predict_folder(
         files: images.
         out: folder, made if it is not there.
         progress: called with 1 after each image.
-
-    Returns:
-        The number of objects found.
     """
     out.mkdir(parents=True, exist_ok=True)
     records: list[dict[str, Any]] = []
     found: list[Detections] = []
-    for image_id, (path, image, detections) in enumerate(predictor.stream(files), start=1):
+    broken: list[DataError] = []
+    for image_id, (path, image, detections) in enumerate(predictor.stream(files, broken=broken), start=1):
         picture = draw_detections(image, detections, predictor.class_names)
         save_picture(picture, out / f"{image_id:05}_{path.stem}.jpg")
         height, width = image.shape[1:]
@@ -202,4 +223,4 @@ def predict_folder(
     write_results(out / "detections.json", [r["id"] for r in records], found, predictor.category_ids)
     index = {"images": records, "annotations": [], "categories": categories}
     (out / "images.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
-    return sum(len(one.scores) for one in found)
+    return Predicted(len(found), sum(len(one.scores) for one in found), broken)

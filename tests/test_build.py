@@ -130,3 +130,10 @@ def test_frozen_stages_and_frozen_norm_reach_the_backbone():
     steps = build.detector(run, 3).train().backbone.backbone.steps
     assert [any(p.requires_grad for p in step.parameters()) for step in steps] == [False, True, True]
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in steps.modules())
+
+
+def test_a_frozen_stage_keeps_its_statistics_also_when_the_others_are_synchronised():
+    run = load_run("backbone={name: resnet18, strides: [8], norm: sync, frozen_stages: 1}")
+    norms = [m for m in build.detector(run, 3).backbone.backbone.modules() if "BatchNorm" in type(m).__name__]
+    assert type(norms[0]).__name__ == "FrozenBatchNorm2d"
+    assert {type(norm).__name__ for norm in norms[1:]} == {"SyncBatchNorm"}

@@ -147,7 +147,7 @@ def test_a_folder_without_images_is_refused(tmp_path):
 def test_a_folder_of_predictions_is_readable_by_pycocotools(predictor, tiny_data, tmp_path):
     files = sorted((tiny_data / "images").glob("1[89].png"))
     seen = []
-    count = predict_folder(predictor, files, tmp_path / "out", progress=seen.append)
+    count = predict_folder(predictor, files, tmp_path / "out", progress=seen.append).objects
     assert seen == [1, 1]
     truth = COCO(tmp_path / "out" / "images.json")
     found = truth.loadRes(str(tmp_path / "out" / "detections.json"))
@@ -167,5 +167,14 @@ def test_every_image_gets_its_picture_also_two_of_one_name(predictor, tiny_data,
 
 def test_nothing_found_is_an_empty_results_file(tiny_run, tiny_data, tmp_path):
     blind = dethead.load(tiny_run, score=1.0)
-    assert predict_folder(blind, [tiny_data / "images" / "18.png"], tmp_path) == 0
+    assert predict_folder(blind, [tiny_data / "images" / "18.png"], tmp_path) == (1, 0, [])
     assert json.loads((tmp_path / "detections.json").read_text()) == []
+
+
+def test_a_broken_file_among_others_is_named_and_costs_the_others_nothing(predictor, tiny_data, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    good = tiny_data / "images" / "18.png"
+    done = predict_folder(predictor, [good, tmp_path / "bad.jpg", good], tmp_path / "out")
+    assert done.images == 2
+    assert [str(tmp_path / "bad.jpg") in str(error) for error in done.broken] == [True]
+    assert len(json.loads((tmp_path / "out" / "images.json").read_text())["images"]) == 2

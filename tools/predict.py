@@ -1,4 +1,4 @@
-"""``dethead predict`` as a script, the form that torchrun and cluster launchers want."""
+"""``dethead predict`` as a script, one process, one machine."""
 
 import sys
 

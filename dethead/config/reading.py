@@ -60,7 +60,7 @@ def find(source: str | Path) -> Path:
     if path.is_file():
         return path
     known = shipped()
-    if path.stem in known and path.suffix in ("", ".yaml"):
+    if path.stem in known and path.suffix in ("", ".yaml") and str(path.parent) in (".", "configs"):
         return known[path.stem]
     close = difflib.get_close_matches(path.stem, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"shipped: {', '.join(known)}"
@@ -127,6 +127,8 @@ def _say(error: Mapping[str, Any], values: Any) -> str:
     hint = ""
     if isinstance(value, str) and error["type"].startswith("float") and _is_number(value):
         hint = " (YAML reads 1e-3 as text: write 1.0e-3)"
+    if isinstance(value, bool) and error["type"] == "literal_error":
+        hint = ' (YAML reads no as False: write "no")'
     return f"{place}: {message}, got {value!r}{hint}"
 
 

@@ -66,7 +66,7 @@ class Augment(Section):
 
     photometric: Fraction = 0.5
     zoom_out: Fraction = 0.3
-    zoom_out_max: Annotated[float, Field(ge=1)] = 2.0
+    zoom_out_max: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
     """Largest side of the canvas, in sides of the image."""
     iou_crop: Fraction = 1.0
     """An IoU crop of probability 1 still leaves one image in seven whole."""
@@ -86,10 +86,21 @@ class Data(Section):
     merge_equal_boxes: bool = False
     """Equal boxes of different categories in an image are one object with several labels."""
     skip_unreadable: bool = False
-    """Leave out, and count, images that the check before training finds missing or broken."""
+    """Leave out, and count, images that are missing or broken: no loss, no score."""
     image_size: Annotated[list[Count], Field(min_length=2, max_length=2)]
     """(height, width) in px that images are fitted into; multiples of the coarsest stride waste least."""
     augment: Augment = Augment()
+
+    @model_validator(mode="after")
+    def _distinct_classes(self) -> Self:
+        if self.classes is None:
+            return self
+        names = [n for one in self.classes for n in ([one] if isinstance(one, str) else one)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if not names or twice:
+            what = f"names {twice[0]!r} twice" if twice else "is empty: null takes all categories"
+            raise ValueError(f"classes {what}")
+        return self
 
 
 class Backbone(Section):
@@ -98,13 +109,19 @@ class Backbone(Section):
     strides: Annotated[list[Count], Field(min_length=1)] = [8, 16, 32]
     """Pyramid levels taken from the backbone, finest first."""
     weights: str | None = None
-    """Name of a torchvision weights enum such as IMAGENET1K_V2. Files are given by --weights."""
+    """Name of a torchvision weights enum such as IMAGENET1K_V2. A file is given by --weights instead."""
     frozen_stages: Natural = 0
     """Stages, stem first, that are not trained."""
     norm: Literal["train", "frozen", "sync"] = "train"
     """BatchNorm of the backbone: trained, kept as loaded, or with statistics over all processes."""
     options: dict[str, Any] = {}
     """Further keyword arguments of a factory of one's own."""
+
+    @model_validator(mode="after")
+    def _finest_first(self) -> Self:
+        if self.strides != sorted(set(self.strides)):
+            raise ValueError(f"strides must increase, finest first, got {self.strides}")
+        return self
 
 
 class Neck(Section):
@@ -305,6 +322,13 @@ class Training(Section):
     """Steps between checkpoints besides those at the end of every epoch."""
 
     @model_validator(mode="after")
+    def _milestones_within(self) -> Self:
+        late = [m for m in getattr(self.schedule, "milestones", []) if m >= self.epochs]
+        if late:
+            raise ValueError(f"schedule.milestones: {late[0]} is not before the last of {self.epochs} epochs")
+        return self
+
+    @model_validator(mode="after")
     def _whole_micro_batches(self) -> Self:
         if self.batch_size % self.accumulate:
             raise ValueError(
@@ -352,6 +376,17 @@ class Run(Section):
         for key, values in lists.items():
             if isinstance(values, list) and len(values) != classes:
                 raise ValueError(f"{key} has {len(values)} values for {classes} classes")
+
+    @model_validator(mode="after")
+    def _whole_cells(self) -> Self:
+        """Networks round a started cell up or down, each in its way; whole cells are right for all."""
+        coarsest = self.backbone.strides[-1]
+        if any(side % coarsest for side in self.data.image_size):
+            raise ValueError(
+                f"data.image_size {self.data.image_size} must be multiples of the backbone's coarsest stride "
+                f"{coarsest}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_size_per_level(self) -> Self:

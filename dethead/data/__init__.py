@@ -4,6 +4,7 @@
 resizes, ``dataset`` joins image and truth, ``sampling`` gives the order and the loader.
 """
 
+from dethead.data.classes import ClassChoice
 from dethead.data.coco import Classes, CocoSet, CocoTruth, DataError, choose_classes
 from dethead.data.dataset import DetectionDataset, Item, Problem, check_images, collate
 from dethead.data.images import read_image
@@ -12,6 +13,7 @@ from dethead.data.sampling import EpochBatches, make_loader
 from dethead.data.transforms import Sample, TrainTransform, resize_to_fit
 
 __all__ = [
+    "ClassChoice",
     "Classes",
     "CocoSet",
     "CocoTruth",

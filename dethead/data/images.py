@@ -1,6 +1,7 @@
 """Image files -> uint8 RGB tensors."""
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ _JPEG_START = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
 _PNG_END = b"IEND\xae\x42\x60\x82"
 _ORIENTATION_TAG = 0x0112
+_DECODER_ERRORS = (OSError, RuntimeError, ValueError, SyntaxError, EOFError, struct.error)
 
 
 def read_image(path: Path, *, exif: bool = False) -> Tensor:
@@ -46,8 +48,9 @@ def read_image(path: Path, *, exif: bool = False) -> Tensor:
     except FileNotFoundError:
         raise DataError(f"{path}: no such image file") from None
     # Pillow's decoders raise what they meet: a SyntaxError for a broken PNG, an EOFError for a short one.
-    except (OSError, RuntimeError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be decoded as an image: {str(error).splitlines()[0]}") from error
+    except (*_DECODER_ERRORS, Image.DecompressionBombError) as error:
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path}: cannot be decoded as an image: {said}") from error
 
 
 def image_size(path: Path) -> tuple[int, int]:

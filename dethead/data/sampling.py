@@ -100,13 +100,16 @@ class EpochBatches(Sampler[list[Key]]):
         return order
 
 
-def make_loader(dataset: DetectionDataset, sampler: EpochBatches, workers: int) -> DataLoader[Batch]:
+def make_loader(
+    dataset: DetectionDataset, sampler: EpochBatches, workers: int, *, pin_memory: bool = False
+) -> DataLoader[Batch]:
     """Make the loader of one process; ``sampler.set_epoch`` and another ``iter`` give the next epoch.
 
     Args:
         dataset: the images.
         sampler: the batches.
         workers: processes that decode and augment, each on one thread; 0 does it in this one.
+        pin_memory: for a batch that goes to a CUDA device.
     """
     # Fork shares the arrays of the data set and starts at once. macOS has it, but unsafe; Windows has not.
     context = "fork" if sys.platform == "linux" else "spawn"
@@ -117,5 +120,5 @@ def make_loader(dataset: DetectionDataset, sampler: EpochBatches, workers: int) 
         num_workers=workers,
         multiprocessing_context=context if workers else None,
         persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
     )

@@ -33,13 +33,20 @@ def make_accelerator(
     else:
         os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             cpu=cpu, mixed_precision=precision, log_with=list(trackers) or None, project_dir=logging_dir
         )
     except (ValueError, ImportError) as error:
         raise ConfigError(
             f"device {device!r}, precision {precision!r}, trackers {trackers}: {error}"
         ) from None
+    # Accelerate drops a tracker that is not installed without a word.
+    missing = {*trackers} - {str(getattr(one, "value", one)) for one in accelerator.log_with}
+    if missing:
+        raise ConfigError(
+            f"tracker {min(missing)!r} is not installed; TensorBoard: pip install dethead[trackers]"
+        )
+    return accelerator
 
 
 def is_cpu(device: str) -> bool:
@@ -56,6 +63,8 @@ def is_cpu(device: str) -> bool:
         return True
     if kind not in available:
         raise ConfigError(f"device {device!r} is unknown; allowed: auto, cpu, cuda, cuda:N, mps")
+    if index and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(f"device {device!r} is one device for several processes; name {kind!r}")
     count = torch.cuda.device_count() if kind == "cuda" else 1
     if not available[kind] or (index and (not index.isdigit() or int(index) >= count)):
         raise ConfigError(

@@ -13,17 +13,20 @@ from accelerate import Accelerator
 
 import dethead
 from dethead.training.inputs import Inputs
+from dethead.training.run_folder import best_of
 
 PACKAGES = ("torchvision", "numpy", "pycocotools", "accelerate")
 
 
 def environment(inputs: Inputs, accelerator: Accelerator) -> dict[str, Any]:
     """Give all of it as plain values for ``environment.json``; files by name and sha256."""
-    device = str(accelerator.device)
+    device = accelerator.device
+    cuda = device.type == "cuda"
     files = {
         "weights": inputs.weights,
         "train": inputs.train.annotations,
         "val": inputs.val.annotations,
+        "init_from": None if inputs.init_from is None else best_of(inputs.init_from),
     }
     return {
         "dethead": dethead.__version__,
@@ -32,13 +35,12 @@ def environment(inputs: Inputs, accelerator: Accelerator) -> dict[str, Any]:
         "torch": torch.__version__,
         **{name: metadata.version(name) for name in PACKAGES},
         "platform": platform.platform(),
-        "device": device,
-        "device_name": torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor(),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if cuda else platform.processor(),
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "command": sys.argv,
         "files": {n: {"name": p.name, "sha256": _sha256(p)} for n, p in files.items() if p is not None},
-        "init_from": None if inputs.init_from is None else str(inputs.init_from),
     }
 
 

@@ -59,6 +59,8 @@ def take_weights(
             continue
         own[name] = other
         tensors += 1
+    if not tensors:
+        raise ValueError("none of the other run's weights fit: not one tensor has the same name and shape")
     detector.load_state_dict(own)
     predicted = not any(name.startswith(PREDICTION) for name in fresh)
     return Taken(tensors, tuple(shared) if predicted else (), tuple(fresh))

@@ -15,7 +15,7 @@ from dethead.training import checkpoint
 from dethead.training.accelerator import make_accelerator
 from dethead.training.inputs import open_split
 from dethead.training.progress import bar
-from dethead.training.run_folder import RunFolder
+from dethead.training.run_folder import best_of
 from dethead.training.validation import score
 
 
@@ -41,14 +41,12 @@ class FinishedRun:
             RunFolderError: the folder holds no run.
             CheckpointError: its best checkpoint is not there yet, or damaged.
         """
-        file = path if path.is_file() else RunFolder.open(path).best
+        file = best_of(path)
         values = checkpoint.load(file)
         if "config" not in values:
             raise checkpoint.CheckpointError(f"{file}: is no best.pt (it holds no config)")
         run = check(values["config"], str(file))
-        # The weights are all in the checkpoint: nothing is looked up or downloaded.
-        bare = run.model_copy(update={"backbone": run.backbone.model_copy(update={"weights": None})})
-        detector = build.detector(bare, len(values["classes"]))
+        detector = build.detector(build.without_weights(run), len(values["classes"]))
         try:
             detector.load_state_dict(values["model"])
         except RuntimeError as error:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from dethead import build
 from dethead.config import ConfigError, Run
 from dethead.data import (
+    ClassChoice,
     CocoSet,
     DataError,
     DetectionDataset,
@@ -35,7 +36,6 @@ class Inputs:
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         workers: processes that read images.
         trackers: names of experiment trackers known to Accelerate, such as "tensorboard".
-        check_images: image files looked at before training, evenly spread; None for all.
     """
 
     train: Split
@@ -45,7 +45,6 @@ class Inputs:
     device: str = "auto"
     workers: int = 0
     trackers: tuple[str, ...] = ()
-    check_images: int | None = None
 
     @classmethod
     def find(
@@ -99,19 +98,21 @@ class RunData(NamedTuple):
 
 
 def open_data(run: Run, inputs: Inputs) -> RunData:
-    """Read and check both sets.
+    """Read and check both annotation files; ``check_files`` looks at the images.
 
     Raises:
-        DataError: anything wrong with annotations or image files.
+        DataError: anything wrong with the annotations.
         ConfigError: a class scheme that cannot express the truth.
     """
     height, width = run.data.image_size
     transform = TrainTransform(**run.data.augment.model_dump())
-    train_set, val_set = _read(inputs.train, run), _read(inputs.val, run)
-    if val_set.classes != train_set.classes:
+    train_set = _read(inputs.train, run, run.data.classes)
+    # By name, also where the config takes all categories: their ids may differ between the files.
+    val_set = _read(inputs.val, run, run.data.classes or list(train_set.classes.names))
+    if val_set.classes.names != train_set.classes.names:
         raise DataError(
-            f"{val_set.path}: classes {_named(val_set)} are not those of {train_set.path}: "
-            f"{_named(train_set)}"
+            f"{val_set.path}: classes {list(val_set.classes.names)} are not those of {train_set.path}: "
+            f"{list(train_set.classes.names)}"
         )
     run.check_lists(len(train_set.classes.names))
     _check_scheme(run, train_set)
@@ -120,8 +121,6 @@ def open_data(run: Run, inputs: Inputs) -> RunData:
             f"{train_set.path}: {len(train_set)} images do not fill one step of "
             f"training.batch_size {run.training.batch_size}"
         )
-    for coco, split in ((train_set, inputs.train), (val_set, inputs.val)):
-        _check_files(coco, split, run.data.skip_unreadable, inputs.check_images)
     skip = run.data.skip_unreadable
     return RunData(
         DetectionDataset(train_set, inputs.train.images, (height, width), transform, run.seed, skip),
@@ -129,11 +128,19 @@ def open_data(run: Run, inputs: Inputs) -> RunData:
     )
 
 
+def check_files(run: Run, inputs: Inputs, data: RunData) -> None:
+    """Look at the header and the end of every image file.
+
+    Raises:
+        DataError: naming broken ones, unless they may be skipped; then they are counted in a warning.
+    """
+    for dataset, split in ((data.train, inputs.train), (data.val, inputs.val)):
+        _check_files(dataset.coco, split, run.data.skip_unreadable)
+
+
 def open_split(run: Run, split: Split, classes: tuple[str, ...]) -> DetectionDataset:
     """Read one set as a finished run wants it: for evaluation, its classes in its order."""
-    coco = _read(split, run)
-    if coco.classes.names != classes:
-        raise DataError(f"{coco.path}: classes {list(coco.classes.names)} are not the run's: {list(classes)}")
+    coco = _read(split, run, run.data.classes or list(classes))
     height, width = run.data.image_size
     return DetectionDataset(coco, split.images, (height, width), None, run.seed, run.data.skip_unreadable)
 
@@ -152,11 +159,11 @@ def describe(coco: CocoSet) -> str:
     return "; ".join(parts)
 
 
-def _read(split: Split, run: Run) -> CocoSet:
+def _read(split: Split, run: Run, classes: ClassChoice) -> CocoSet:
     try:
         return CocoSet.read(
             split.annotations,
-            run.data.classes,
+            classes,
             other_categories=run.data.other_categories,
             invalid_boxes=run.data.invalid_boxes,
             merge_equal_boxes=run.data.merge_equal_boxes,
@@ -166,10 +173,6 @@ def _read(split: Split, run: Run) -> CocoSet:
             raise
         # The choice of classes knows no file, and a run reads two.
         raise DataError(f"{split.annotations}: {error}") from None
-
-
-def _named(coco: CocoSet) -> dict[str, int]:
-    return dict(zip(coco.classes.names, coco.classes.category_ids, strict=True))
 
 
 def _empty_images(coco: CocoSet) -> int:
@@ -192,8 +195,8 @@ def _check_scheme(run: Run, coco: CocoSet) -> None:
         )
 
 
-def _check_files(coco: CocoSet, split: Split, skip: bool, sample: int | None) -> None:
-    problems = check_images(coco, split.images, sample)
+def _check_files(coco: CocoSet, split: Split, skip: bool) -> None:
+    problems = check_images(coco, split.images)
     if not problems:
         return
     shown = "\n  ".join(problem.message for problem in problems[:PROBLEMS_SHOWN])

@@ -5,14 +5,13 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast, broadcast_object_list, gather_object
 from torch import Tensor
 
 from dethead import build
@@ -21,57 +20,27 @@ from dethead.data import EpochBatches, make_loader
 from dethead.normalisers import Counts, add_counts, count
 from dethead.structures import Assignment, Batch, HeadOutput, LossTerms
 from dethead.training import checkpoint
-from dethead.training.accelerator import make_accelerator
 from dethead.training.ema import WeightAverage
 from dethead.training.environment import environment
 from dethead.training.fine_tuning import take_weights
-from dethead.training.inputs import Inputs, RunData, describe, open_data
+from dethead.training.inputs import Inputs, RunData, describe
 from dethead.training.optimisation import lr_factor, make_optimizer, set_lr
 from dethead.training.pictures import leave_pictures
 from dethead.training.progress import bar
 from dethead.training.record import Record, Window
-from dethead.training.run_folder import RunFolder, RunFolderError, write_atomically
+from dethead.training.run_folder import RunFolder, RunFolderError, best_of, write_atomically
 from dethead.training.signals import stop_requests
 from dethead.training.validation import Objective, Scored, predictions, score
 
 _log = logging.getLogger(__name__)
 
 
+MOST_OVERFLOWS = 50
+"""fp16 steps in a row whose gradient overflows, before the run is given up."""
+
+
 class Interrupted(Exception):  # noqa: N818  # a wish, not an error
     """The run was asked to stop; everything is saved, and ``--resume`` goes on."""
-
-
-def train(run: Run, inputs: Inputs, out: Path, *, resume: bool = False) -> dict[str, Any]:
-    """Train one run and leave it in a folder.
-
-    Args:
-        run: the config.
-        inputs: data, weights, machine.
-        out: the run folder.
-        resume: go on with the run in ``out``; with none there, start it.
-
-    Returns:
-        What ``metrics.json`` says: the COCO numbers of the best epoch (by AP on the validation set) and of
-        the last, training seconds, parameters.
-
-    Raises:
-        ConfigError, DataError, RunFolderError: before any work starts.
-        FloatingPointError: a gradient that is not finite, with step, loss terms and images.
-        Interrupted: after Ctrl-C or SIGTERM, with the state saved.
-    """
-    folder = RunFolder(out)
-    resuming = resume and folder.last.is_file()
-    folder.check_free(run, resume)
-    if resuming:  # all weights are in the checkpoint
-        inputs = replace(inputs, weights=None, init_from=None)
-    accelerator = make_accelerator(inputs.device, run.training.precision, inputs.trackers, out)
-    data = open_data(run, inputs)
-    trainer = Trainer(run, inputs, data, accelerator, folder)
-    if resuming:
-        trainer.restore()
-    else:
-        trainer.begin()
-    return trainer.run_all()
 
 
 class Trainer:
@@ -83,17 +52,28 @@ class Trainer:
         data: both sets, opened.
         accelerator: of this process.
         folder: of the run.
+        resuming: a checkpoint will give all weights, so that none are looked for elsewhere.
     """
 
     def __init__(
-        self, run: Run, inputs: Inputs, data: RunData, accelerator: Accelerator, folder: RunFolder
+        self,
+        run: Run,
+        inputs: Inputs,
+        data: RunData,
+        accelerator: Accelerator,
+        folder: RunFolder,
+        resuming: bool = False,
     ) -> None:
         self.run, self.inputs, self.data = run, inputs, data
         self.accelerator, self.folder = accelerator, folder
         self.settings = run.training
-        self.detector = build.detector(run, len(data.class_names), inputs.weights)
-        if inputs.init_from is not None:
-            self._init_from(inputs.init_from)
+        num_classes = len(data.class_names)
+        if resuming:
+            self.detector = build.detector(build.without_weights(run), num_classes)
+        else:
+            self.detector = build.detector(run, num_classes, inputs.weights)
+            if inputs.init_from is not None:
+                self._init_from(inputs.init_from)
         self.detector.to(accelerator.device)
         # Copied before Accelerate and the compiler wrap its forward: the average stays a plain detector.
         ema = run.training.ema
@@ -106,12 +86,14 @@ class Trainer:
         self.model, self.optimizer = accelerator.prepare(self.detector, optimizer)
         self.anchors = self.detector.anchors(run.data.image_size)
         self.sampler = self._sampler()
-        self.loader = make_loader(data.train, self.sampler, inputs.workers)
+        self.loader = make_loader(
+            data.train, self.sampler, inputs.workers, pin_memory=accelerator.device.type == "cuda"
+        )
         self.steps_per_epoch = self.sampler.batches // self.settings.accumulate
         self.total_steps = self.steps_per_epoch * self.settings.epochs
         self.step, self.validated, self.seconds = 0, 0, 0.0
         self.record, self.window = Record(folder, accelerator), Window()
-        self.asked, self.stop = False, False
+        self.asked, self.stop, self.overflows = False, False, 0
 
     def _sampler(self) -> EpochBatches:
         return EpochBatches(
@@ -126,7 +108,7 @@ class Trainer:
         )
 
     def _init_from(self, path: Path) -> None:
-        values = checkpoint.load(RunFolder.open(path).best)
+        values = checkpoint.load(best_of(path))
         taken = take_weights(self.detector, values["model"], values["classes"], self.data.class_names)
         self._say(f"weights of {path}: {taken.describe()}")
 
@@ -164,14 +146,14 @@ class Trainer:
         self.record.best = values["best"]
         if self.accelerator.is_main_process:
             self.folder.cut_log(self.step, self.validated)
-            checkpoint.set_random_state(values["random"])
-        else:
-            torch.manual_seed(self.run.seed + self.accelerator.process_index + self.step)
+        if values["processes"] == self.accelerator.num_processes:
+            checkpoint.set_random_state(values["random"][self.accelerator.process_index])
         self.accelerator.wait_for_everyone()
         self._say(f"resumed at step {self.step} of {self.total_steps}")
 
     def save(self) -> None:
         """Write the checkpoint that ``restore`` reads."""
+        random = gather_object([checkpoint.random_state()])
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
             values = {
@@ -179,7 +161,7 @@ class Trainer:
                 "average": self.average.module.state_dict() if self.average else {},
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else {},
-                "random": checkpoint.random_state(),
+                "random": random,
                 "step": self.step,
                 "validated": self.validated,
                 "seconds": self.seconds,
@@ -307,8 +289,10 @@ class Trainer:
                 self.model.parameters(), float("inf") if limit is None else limit
             )
         )
-        scaled = self.accelerator.scaler is not None  # fp16 skips such a step by itself and lowers its scale
-        if not (norm < float("inf") or scaled):
+        finite = norm < float("inf")
+        # With fp16 the optimizer skips such a step and lowers its scale: it helps in a few steps or never.
+        self.overflows = 0 if finite else self.overflows + 1
+        if not finite and (self.accelerator.scaler is None or self.overflows > MOST_OVERFLOWS):
             terms = dict(zip(LossTerms._fields, sums.tolist(), strict=True))
             images = [image_id for batch in batches for image_id in batch.image_ids]
             raise FloatingPointError(
@@ -336,6 +320,10 @@ class Trainer:
         return self.average.module if self.average is not None else self.detector
 
     def _validate(self) -> None:
+        if self.accelerator.num_processes > 1:
+            # Each process has BatchNorm statistics of its own images; what is scored must be what is saved.
+            for buffer in self.scored_detector.buffers():
+                buffer.copy_(broadcast(buffer))
         with bar("validation", len(self.data.val), self.accelerator.is_main_process) as progress:
             scored = score(
                 self.scored_detector,
@@ -354,7 +342,8 @@ class Trainer:
     def _write_down(self, scored: Scored) -> None:
         metrics = scored.evaluator.compute()
         epoch = self.step // self.steps_per_epoch
-        totals = {"train_seconds": self.seconds, "parameters": self._parameters()}
+        skipped = {name: int(one.unreadable.sum()) for name, one in self.data._asdict().items()}
+        totals = {"train_seconds": self.seconds, "parameters": self._parameters(), "unreadable": skipped}
         if self.record.validation(metrics, scored.losses, self.step, epoch, totals):
             values = {
                 "model": self.scored_detector.state_dict(),

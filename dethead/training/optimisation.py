@@ -19,10 +19,15 @@ def make_optimizer(run: Run, detector: Detector) -> torch.optim.Optimizer:
     """
     section = run.training.optimizer
     inner = {id(parameter) for parameter in detector.backbone.backbone.parameters()}  # type: ignore[union-attr]
+    decaying = {
+        id(module.weight)
+        for module in detector.modules()
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    }
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in detector.parameters():
         if parameter.requires_grad:
-            key = (id(parameter) in inner, parameter.ndim > 1)
+            key = (id(parameter) in inner, id(parameter) in decaying)
             groups.setdefault(key, []).append(parameter)
     settings: list[dict[str, Any]] = []
     for (in_backbone, decays), parameters in groups.items():

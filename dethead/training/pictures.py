@@ -28,8 +28,7 @@ def leave_pictures(
     count = min(EXAMPLES, len(dataset))
     detector.eval()
     for index in (place * len(dataset) // count for place in range(count)):
-        if not dataset.unreadable[index]:
-            _example(folder, dataset, index, postprocessor, detector, accelerator)
+        _example(folder, dataset, index, postprocessor, detector, accelerator)
 
 
 def _example(
@@ -41,6 +40,8 @@ def _example(
     accelerator: Accelerator,
 ) -> None:
     batch = collate([dataset[(0, index)]])
+    if dataset.unreadable[index]:
+        return
     with torch.no_grad(), accelerator.autocast():
         output = detector(batch.images.to(accelerator.device))
     found = postprocessor(output, detector.anchors(dataset.size), batch.resizes)[0].cpu()

@@ -23,12 +23,14 @@ class Window:
     def restart(self) -> None:
         """Forget all steps."""
         self.sums: Tensor | None = None
-        self.norm, self.steps, self.images, self.started = 0.0, 0, 0, time.perf_counter()
+        self.norm, self.finite = 0.0, 0
+        self.steps, self.images, self.started = 0, 0, time.perf_counter()
 
     def add(self, sums: Tensor, norm: float, images: int) -> None:
         """Add a step: its loss terms, gradient norm and images."""
         self.sums = sums if self.sums is None else self.sums + sums
-        self.norm += norm
+        if norm < math.inf:  # fp16 skips a step that overflows
+            self.norm, self.finite = self.norm + norm, self.finite + 1
         self.steps, self.images = self.steps + 1, self.images + images
 
     def line(self, accelerator: Accelerator) -> dict[str, float]:
@@ -37,7 +39,7 @@ class Window:
         mean: Tensor = accelerator.reduce(self.sums / self.steps, reduction="mean")
         return {
             **dict(zip(LossTerms._fields, mean.tolist(), strict=True)),
-            "gradient_norm": self.norm / self.steps,
+            "gradient_norm": self.norm / max(self.finite, 1),
             "images_per_s": self.images / (time.perf_counter() - self.started),
         }
 
@@ -65,7 +67,7 @@ class Record:
             self.accelerator.log(line, step=step)
 
     def validation(
-        self, metrics: CocoMetrics, losses: dict[str, float], step: int, epoch: int, totals: dict[str, float]
+        self, metrics: CocoMetrics, losses: dict[str, float], step: int, epoch: int, totals: dict[str, Any]
     ) -> bool:
         """Write a validation down; True if it is the best so far."""
         entry = {"epoch": epoch, "step": step, **metrics.as_dict(), "losses": losses}
@@ -73,8 +75,9 @@ class Record:
         defined = {name: value for name, value in numbers.items() if not math.isnan(value)}
         self.folder.append_log({"step": step, "epoch": epoch, "val": {n: defined.get(n) for n in numbers}})
         self.accelerator.log({f"val/{name}": value for name, value in defined.items()}, step=step)
-        best = self.best.get("AP")
-        improved = not self.best or (entry["AP"] is not None and (best is None or entry["AP"] > best))
+        # Without objects to measure there is no AP; then the latest weights are the best.
+        best, ap = self.best.get("AP"), entry["AP"]
+        improved = best is None or (ap is not None and ap > best)
         if improved:
             self.best = entry
         report = {"best": self.best, "last": entry, **totals}

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +81,7 @@ class RunFolder:
 
     def append_log(self, line: dict[str, Any]) -> None:
         """Add a line to log.jsonl."""
-        with self.log.open("a", encoding="utf-8") as file:
+        with _named(self.log), self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def cut_log(self, step: int, validated: int) -> None:
@@ -97,6 +99,15 @@ class RunFolder:
         write_atomically(self.log, "".join(kept))
 
 
+def best_of(path: Path) -> Path:
+    """Give the best checkpoint of a run folder; a file is taken to be one.
+
+    Raises:
+        RunFolderError: the folder holds no run.
+    """
+    return path if path.is_file() else RunFolder.open(path).best
+
+
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Give nested sections as one mapping of dotted keys."""
     flat: dict[str, Any] = {}
@@ -109,5 +120,15 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that it is never seen half written."""
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    with _named(path):
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A full disk's error does not say which file it met."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written ({error.strerror or error})") from error

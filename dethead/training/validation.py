@@ -60,7 +60,7 @@ def predict_batches(
         processes=accelerator.num_processes,
     )
     detector.eval()
-    for batch in make_loader(dataset, sampler, workers):
+    for batch in make_loader(dataset, sampler, workers, pin_memory=accelerator.device.type == "cuda"):
         with torch.no_grad(), accelerator.autocast():
             output = detector(batch.images.to(accelerator.device, non_blocking=True))
         output = HeadOutput(output.raw.float(), output.embeddings)
@@ -101,7 +101,10 @@ def score(
     batches = predict_batches(detector, postprocessor, dataset, accelerator, batch_size, workers)
     for batch, output, found in batches:
         rows = [places[image_id] for image_id in batch.image_ids]
-        evaluator.update(found, [dataset.coco.evaluation_truth(row) for row in rows])
+        # An image that could not be read (and may be skipped) is no image without detections.
+        readable = [place for place, row in enumerate(rows) if not dataset.unreadable[row]]
+        truth = [dataset.coco.evaluation_truth(rows[place]) for place in readable]
+        evaluator.update([found[place] for place in readable], truth)
         if keep_detections:
             kept.update(zip(rows, found, strict=True))
         if objective is not None:

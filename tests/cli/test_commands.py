@@ -112,6 +112,17 @@ def test_one_corrupt_image_can_be_left_out(train, data):
     assert "best: AP" in said
 
 
+def test_a_corrupt_image_of_the_validation_is_not_scored_as_missed(train, data, tmp_path):
+    (data / "images" / "19.png").write_bytes(b"no image")
+    status, _, err = train(data, "data.skip_unreadable=true", "training.epochs=1")
+    assert status == 0, err
+    (metrics,) = [json.loads(path.read_text()) for path in tmp_path.rglob("metrics.json")]
+    assert metrics["unreadable"] == {"train": 0, "val": 1}
+    annotations = json.loads((data / "annotations" / "instances_val.json").read_text())["annotations"]
+    readable = [one for one in annotations if one["image_id"] != 19]
+    assert sum(one["objects"] for one in metrics["last"]["per_class"]) == len(readable) < len(annotations)
+
+
 def test_a_corrupt_image_that_is_left_out_is_named_and_counted(train, data, caplog):
     (data / "images" / "12.png").write_bytes(b"no image")
     train(data, "data.skip_unreadable=true")

@@ -54,7 +54,7 @@ MISTAKES = [
     ("training.epochs=true", "training.epochs", "valid integer, got True"),
     ("data=3", "data", "got 3"),
     ("data.classes=car", "data.classes", "valid list, got 'car'"),
-    ("training.precision=no", "training.precision", "'no', 'bf16' or 'fp16', got False"),
+    ("training.precision=no", "training.precision", "got False (YAML reads no as False"),
     # ranges
     ("training.epochs=0", "training.epochs", "greater than or equal to 1, got 0"),
     ("training.optimizer.lr=-1.0", "training.optimizer.lr", "greater than 0, got -1.0"),
@@ -79,6 +79,19 @@ MISTAKES = [
     ("neck.extra_levels=1", "top level", "anchors.sizes has 1 values for 2 levels"),
     ("assigner.negative_iou=0.7", "assigner", "negative_iou 0.7 is above positive_iou 0.5"),
     ("training.accumulate=3", "training", "batch_size 4 does not divide into 3 micro-batches"),
+    (
+        "data.image_size=[60, 64]",
+        "top level",
+        "[60, 64] must be multiples of the backbone's coarsest stride 8",
+    ),
+    ("backbone.strides=[16, 8]", "backbone", "strides must increase, finest first, got [16, 8]"),
+    ("data.classes=[]", "data", "classes is empty"),
+    ("data.classes=[car, {car: [bus]}]", "data", "classes names 'car' twice"),
+    (
+        "training.schedule={name: steps, milestones: [1, 2]}",
+        "training",
+        "schedule.milestones: 2 is not before the last of 2 epochs",
+    ),
     # what YAML 1.1 makes of a number without a point
     (
         "training.optimizer.lr=1e-3",
@@ -131,6 +144,11 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
 
 def test_a_shipped_config_is_found_by_its_name_with_or_without_suffix():
     assert config.find("scenes_softmax_ce") == config.find("scenes_softmax_ce.yaml")
+
+
+def test_a_file_that_is_missing_is_not_taken_for_a_shipped_one_of_its_name():
+    with pytest.raises(ConfigError, match=r"elsewhere/road_softmax_ce\.yaml: no such config file"):
+        config.find("elsewhere/road_softmax_ce.yaml")
 
 
 def test_an_unknown_config_name_gets_the_nearest_one():

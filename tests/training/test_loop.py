@@ -2,11 +2,13 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
 from tiny_runs import load_run, log_lines, tensors, train_tiny, weights
 
+from dethead.config import ConfigError
 from dethead.data import DataError
 from dethead.structures import LossTerms
 from dethead.training import Inputs
@@ -78,7 +80,8 @@ def test_a_log_line_is_the_mean_over_its_steps(tiny_data, tiny_run, tmp_path):
 def test_metrics_json_is_what_train_gives_with_best_and_last(tiny_data, tmp_path):
     report = train_tiny(tiny_data, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == report
-    assert report.keys() == {"best", "last", "train_seconds", "parameters"}
+    assert report.keys() == {"best", "last", "train_seconds", "parameters", "unreadable"}
+    assert report["unreadable"] == {"train": 0, "val": 0}
     assert report["last"]["epoch"] == 2
     assert [one["name"] for one in report["last"]["per_class"]] == ["car", "pedestrian", "truck"]
     assert report["last"]["APl"] is None  # no large objects: undefined is null in JSON, not -1
@@ -261,3 +264,36 @@ def test_a_run_started_from_another_is_resumed_without_it(tiny_data, tiny_run, t
     capsys.readouterr()
     train_tiny(tiny_data, tmp_path / "run", *other, init_from=tiny_run, resume=True)
     assert "tensors taken" not in capsys.readouterr().out
+
+
+def test_categories_that_nobody_chose_may_differ_between_the_files(tiny_data, tmp_path):
+    copy = tmp_path / "data"
+    shutil.copytree(tiny_data, copy)
+    file = copy / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    content["categories"].append({"id": 90, "name": "kiosk"})
+    file.write_text(json.dumps(content))
+    report = train_tiny(copy, tmp_path / "run", "training.epochs=1")
+    assert report["last"]["epoch"] == 1
+
+
+def test_with_all_categories_ids_may_differ_between_the_files(tiny_data, tmp_path):
+    copy = tmp_path / "data"
+    shutil.copytree(tiny_data, copy)
+    file = copy / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    other = {1: 50, 3: 2, 8: 7}  # another order, too
+    for category in content["categories"]:
+        category["id"] = other[category["id"]]
+    for annotation in content["annotations"]:
+        annotation["category_id"] = other[annotation["category_id"]]
+    file.write_text(json.dumps(content))
+    before = train_tiny(tiny_data, tmp_path / "one", "training.epochs=1", "data.classes=null")
+    after = train_tiny(copy, tmp_path / "two", "training.epochs=1", "data.classes=null")
+    assert after["last"] == before["last"]
+
+
+def test_a_tracker_that_is_not_installed_is_refused(tiny_data, tmp_path):
+    with pytest.raises(ConfigError, match=r"tracker 'clearml' is not installed"):
+        train_tiny(tiny_data, tmp_path / "run", trackers=("clearml",))
+    assert not (tmp_path / "run").exists()

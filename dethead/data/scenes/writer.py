@@ -64,10 +64,11 @@ def draw_scenes(
         _append(val if _is_val(index, val_fraction) else train, scene, image_id, name)
         if progress is not None:
             progress(image_id)
-    (folder / "annotations").mkdir()
+    part = folder / "annotations.part"
+    part.mkdir(exist_ok=True)
     for split, content in (("train", train), ("val", val)):
-        path = folder / "annotations" / f"instances_{split}.json"
-        path.write_text(json.dumps(content), encoding="utf-8")
+        (part / f"instances_{split}.json").write_text(json.dumps(content), encoding="utf-8")
+    part.rename(folder / "annotations")
     return _count(train, val)
 
 
