@@ -109,11 +109,6 @@ def open_data(run: Run, inputs: Inputs) -> RunData:
     train_set = _read(inputs.train, run, run.data.classes)
     # By name, also where the config takes all categories: their ids may differ between the files.
     val_set = _read(inputs.val, run, run.data.classes or list(train_set.classes.names))
-    if val_set.classes.names != train_set.classes.names:
-        raise DataError(
-            f"{val_set.path}: classes {list(val_set.classes.names)} are not those of {train_set.path}: "
-            f"{list(train_set.classes.names)}"
-        )
     run.check_lists(len(train_set.classes.names))
     _check_scheme(run, train_set)
     if len(train_set) < run.training.batch_size:
