@@ -21,7 +21,8 @@ class MaxIoUAssigner:
         negative_iou: below this IoU with every box it is background.
         low_quality: a box whose best anchor stays below ``positive_iou`` gets its best anchors all the same
             (all that tie), so that no object goes untrained. Such an anchor answers for *its own* best box,
-            as in torchvision and Detectron2. A box that no anchor touches gets none.
+            as in torchvision and Detectron2. A box that no anchor touches gets none, nor does one whose best
+            anchors all overlap another box more: denser anchors help.
         ignore_overlap: an anchor that is not positive and has this share of its area in one ignore region is
             IGNORE. Positives stay: an object inside a crowd region is still an object.
 
