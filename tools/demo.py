@@ -21,7 +21,7 @@ def main() -> None:
     """Draw, train twice, evaluate, write ``results.md``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where everything goes")
-    parser.add_argument("--images", type=int, default=600, help="scenes to draw, a quarter of them for val")
+    parser.add_argument("--images", type=int, default=1200, help="scenes to draw, a quarter of them for val")
     parser.add_argument("--seed", type=int, default=0, help="of the scenes")
     parser.add_argument("overrides", nargs="*", help="changes of both configs, key.sub=value")
     arguments = parser.parse_intermixed_args()
