@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from tiny_runs import load_run, write_data
@@ -10,6 +11,10 @@ from dethead.training import Inputs, train
 
 # The tensors of tests are small: further threads wait for each other, many times longer on a busy machine.
 torch.set_num_threads(1)
+
+# No test is a measurement of time, and a random draw must not turn a build red that was green before.
+hypothesis.settings.register_profile("dethead", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("dethead")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

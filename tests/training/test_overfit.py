@@ -19,6 +19,8 @@ OVERRIDES = (
     # With the three scales of the config one small car has no anchor of its own: all that overlap it overlap
     # another object more. What answers for nothing cannot be learnt.
     "anchors.scales=[0.5, 0.7, 1.0, 1.26, 1.59]",
+    # Nor may an anchor be taught nothing: what it says of its own accord would be a false positive.
+    "assigner.negative_iou=0.5",
     f"training.epochs={STEPS * 4 // IMAGES}",
     "training.batch_size=4",
     "training.optimizer={name: adamw, lr: 2.0e-3, weight_decay: 0.0}",
