@@ -8,7 +8,7 @@ from torch import Tensor
 from dethead.boxes import box_areas, intersections
 
 CHUNK_PAIRS = 2**21
-"""(box, anchor) pairs looked at together: bounds a matching's memory at some 70 MB, whatever its size."""
+"""(box, anchor) pairs looked at together: bounds a matching's memory at some 130 MB, whatever its size."""
 
 
 def box_chunks(boxes: Tensor, anchors: int) -> Iterator[tuple[int, Tensor]]:

@@ -130,21 +130,18 @@ class Problem(NamedTuple):
     """Names the file."""
 
 
-def check_images(coco: CocoSet, images: Path, sample: int | None = None) -> list[Problem]:
+def check_images(coco: CocoSet, images: Path) -> list[Problem]:
     """Look for missing, truncated and wrongly sized image files, reading little more than their headers.
 
     Args:
         coco: what should be there.
         images: the folder that file names are relative to.
-        sample: look at so many images, evenly spread; None for all.
 
     Returns:
         The problems, by index.
     """
-    count = len(coco) if sample is None else min(sample, len(coco))
-    indices = [place * len(coco) // count for place in range(count)]
     with ThreadPoolExecutor(_CHECK_THREADS) as threads:
-        found = threads.map(lambda index: _check_image(coco, images, index), indices)
+        found = threads.map(lambda index: _check_image(coco, images, index), range(len(coco)))
         return [problem for problem in found if problem is not None]
 
 

@@ -162,10 +162,6 @@ def test_check_images_names_every_damaged_file(damaged: CocoSet, tmp_path: Path)
         assert text in problem.message
 
 
-def test_check_images_can_take_an_even_sample(damaged: CocoSet, tmp_path: Path) -> None:
-    assert [problem.image_index for problem in check_images(damaged, tmp_path, sample=2)] == [0]
-
-
 def test_check_images_finds_a_truncated_jpeg(coco: CocoSet, tmp_path: Path) -> None:
     path = tmp_path / "10.png"  # the name does not matter
     write_jpeg(torch.zeros(3, 20, 40, dtype=torch.uint8), str(path))
@@ -180,6 +176,6 @@ def test_the_road_images_are_whole(shared_folder: Path) -> None:
     road = shared_folder / "data" / "road"
     coco = CocoSet.read(road / "annotations" / "instances_val.json")
 
-    assert check_images(coco, road / "images", sample=40) == []
+    assert check_images(coco, road / "images") == []
     item = DetectionDataset(coco, road / "images", (320, 320), AUGMENT, seed=0)[0, 5]
     assert item.image.shape == (3, 320, 320)

@@ -78,7 +78,7 @@ class Ground:
 
 
 def choose_camera(rng: Random, size: tuple[int, int]) -> Camera:
-    """Draw a camera between a dashboard's and a lamp post's height; a high one looks further down."""
+    """Draw a camera between a car's dashboard and a lorry's roof; a high one looks further down."""
     height = 1.5 * math.pow(4.0 / 1.5, rng.random())
     highness = math.log(height / 1.5) / math.log(4.0 / 1.5)
     horizon = size[0] * (0.47 - 0.2 * highness + rng.uniform(-0.05, 0.05))
