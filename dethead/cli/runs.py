@@ -1,0 +1,146 @@
+"""Commands that make and use runs: train, evaluate, predict."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dethead import config
+from dethead.cli.app import (
+    ConfigArgument,
+    DataOption,
+    DeviceOption,
+    Overrides,
+    RunArgument,
+    ThreadsOption,
+    WorkersOption,
+    app,
+    is_main,
+    set_threads,
+)
+
+
+@app.command()
+def train(
+    config_file: ConfigArgument,
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="Run folder to make.")],
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    weights: Annotated[Path | None, typer.Option(help="File of backbone weights.")] = None,
+    init_from: Annotated[Path | None, typer.Option(help="Run whose weights are the start.")] = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    threads: ThreadsOption = None,
+    tracker: Annotated[list[str] | None, typer.Option(help="tensorboard, wandb, ...")] = None,
+    train_annotations: Annotated[Path | None, typer.Option(help="In place of the one found.")] = None,
+    train_images: Annotated[Path | None, typer.Option(help="In place of the folder found.")] = None,
+    val_annotations: Annotated[Path | None, typer.Option(help="In place of the one found.")] = None,
+    val_images: Annotated[Path | None, typer.Option(help="In place of the folder found.")] = None,
+) -> None:
+    """Train one run: a detector by a config, on a COCO-format data set."""
+    run = config.load(config_file, overrides or ())
+    from dethead.training import Inputs
+    from dethead.training import train as train_run
+
+    set_threads(threads)
+    inputs = Inputs.find(
+        data,
+        train_annotations=train_annotations,
+        train_images=train_images,
+        val_annotations=val_annotations,
+        val_images=val_images,
+        weights=weights,
+        init_from=init_from,
+        device=device,
+        workers=_workers(workers),
+        trackers=tuple(tracker or ()),
+    )
+    report = train_run(run, inputs, out, resume=resume)
+    if is_main():
+        best = report["best"]
+        ap = "-" if best["AP"] is None else f"{100 * best['AP']:.1f} %"
+        print(f"best: AP {ap} at epoch {best['epoch']}; {out}/metrics.json, curves.png, examples/")
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    data: DataOption,
+    split: Annotated[str, typer.Option(help="Which part of the data.")] = "val",
+    official: Annotated[bool, typer.Option("--official", help="Let pycocotools compute.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
+    detections: Annotated[Path | None, typer.Option(help="Write COCO results here.")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="In place of the file found.")] = None,
+    images: Annotated[Path | None, typer.Option(help="In place of the folder found.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 8,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Score a trained run: COCO mAP on a split of a data set."""
+    from dethead.data import find_split
+    from dethead.evaluation import write_results
+    from dethead.training import evaluate_run
+    from dethead.training.run_folder import write_atomically
+
+    set_threads(threads)
+    for file in (json_file, detections):
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+    done = evaluate_run(
+        run,
+        find_split(data, split, annotations=annotations, images=images),
+        device=device,
+        batch_size=batch_size,
+        workers=_workers(workers),
+        official=official,
+        keep_detections=detections is not None,
+    )
+    if not done.is_main:
+        return
+    Console(width=None if sys.stdout.isatty() else 140).print(done.metrics.as_table())
+    if json_file is not None:
+        write_atomically(json_file, json.dumps(done.metrics.as_dict(), indent=2))
+    if detections is not None:
+        found = [done.detections[place] for place in range(len(done.coco))]
+        ids = done.coco.classes.category_ids
+        write_results(detections, done.coco.image_ids.tolist(), found, ids)
+
+
+@app.command()
+def predict(
+    run: RunArgument,
+    images: Annotated[list[Path], typer.Argument(help="Image files and folders.")],
+    out: Annotated[Path, typer.Option(help="Folder for pictures and detections.json.")],
+    score: Annotated[float, typer.Option(min=0, max=1, help="Lowest score.")] = 0.3,
+    classes: Annotated[str | None, typer.Option(help="Only these, comma-separated.")] = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+) -> None:
+    """Find objects in images: annotated pictures and one COCO results file."""
+    from dethead.data import DataError
+    from dethead.predict import find_images, load, predict_folder
+    from dethead.training.progress import bar
+
+    set_threads(threads)
+    chosen = [name.strip() for name in classes.split(",")] if classes else None
+    predictor = load(run, device, score=score, classes=chosen)
+    files = find_images(images)
+    with bar("prediction", len(files)) as progress:
+        done = predict_folder(predictor, files, out, progress)
+    print(f"{out}: {done.objects} objects in {done.images} images; detections.json, images.json")
+    if done.broken:
+        raise DataError("\n".join([f"{len(done.broken)} files left out:", *map(str, done.broken)]))
+
+
+def _workers(wanted: int | None) -> int:
+    """By default a process per core but one, shared among the processes of this machine."""
+    if wanted is not None:
+        return wanted
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, max(0, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))

@@ -1,0 +1,74 @@
+"""A whole run, and what its sections must agree on."""
+
+from typing import Any, Self
+
+from pydantic import model_validator
+
+from dethead.config.sections.assigners import Assigner
+from dethead.config.sections.data import Data
+from dethead.config.sections.model import Anchors, Backbone, Codec, Head, Neck
+from dethead.config.sections.objective import Loss
+from dethead.config.sections.schemes import ClassScheme
+from dethead.config.sections.section import Natural, Section
+from dethead.config.sections.training import Postprocess, Training
+
+
+class Run(Section):
+    """One run, complete."""
+
+    seed: Natural = 0
+    """Fixes the initial weights, the order of the images and their augmentation."""
+    data: Data
+    backbone: Backbone
+    neck: Neck = Neck()
+    head: Head = Head()
+    anchors: Anchors
+    class_scheme: ClassScheme
+    loss: Loss
+    codec: Codec = Codec()
+    assigner: Assigner
+    postprocess: Postprocess = Postprocess()
+    training: Training
+
+    @model_validator(mode="after")
+    def _one_value_per_class(self) -> Self:
+        """Lists by class must have one value per class, as far as the config names the classes."""
+        if self.data.classes is not None:
+            self.check_lists(sum(1 if isinstance(one, str) else len(one) for one in self.data.classes))
+        return self
+
+    def check_lists(self, classes: int) -> None:
+        """Refuse a list by class that has not C values.
+
+        Args:
+            classes: C, which the data decide where the config takes all categories.
+
+        Raises:
+            ValueError: naming the list.
+        """
+        lists: dict[str, Any] = {f"class_scheme.{key}": value for key, value in self.class_scheme}
+        lists["head.class_prior"] = self.head.class_prior
+        for key, values in lists.items():
+            if isinstance(values, list) and len(values) != classes:
+                raise ValueError(f"{key} has {len(values)} values for {classes} classes")
+
+    @model_validator(mode="after")
+    def _whole_cells(self) -> Self:
+        """Networks round a started cell up or down, each in its way; whole cells are right for all."""
+        coarsest = self.backbone.strides[-1]
+        if any(side % coarsest for side in self.data.image_size):
+            raise ValueError(
+                f"data.image_size {self.data.image_size} must be multiples of the backbone's coarsest stride "
+                f"{coarsest}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_size_per_level(self) -> Self:
+        levels = len(self.backbone.strides) + self.neck.extra_levels
+        if len(self.anchors.sizes) != levels:
+            raise ValueError(
+                f"anchors.sizes has {len(self.anchors.sizes)} values for {levels} levels "
+                f"(strides {self.backbone.strides} and {self.neck.extra_levels} extra)"
+            )
+        return self

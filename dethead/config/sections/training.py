@@ -1,0 +1,111 @@
+"""Postprocessing, optimiser, schedule, length."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Tag, model_validator
+
+from dethead.config.sections.section import (
+    Count,
+    Fraction,
+    Natural,
+    NotNegative,
+    Positive,
+    Probability,
+    Section,
+    by_name,
+)
+
+
+class Postprocess(Section):
+    fusion: Literal["product", "geometric_mean", "class_only", "confidence_only"] = "product"
+    """How confidence and class probability make a score."""
+    score_threshold: Fraction = 0.001
+    pre_nms_top_k: Count = 1000
+    nms_iou: Fraction = 0.6
+    max_detections: Count = 300
+
+
+class AdamW(Section):
+    name: Literal["adamw"]
+    lr: Positive
+    weight_decay: NotNegative = 0.05
+    backbone_lr_factor: NotNegative = 1.0
+    """Learning rate of the backbone, in learning rates."""
+
+
+class SGD(Section):
+    name: Literal["sgd"]
+    lr: Positive
+    momentum: Fraction = 0.9
+    weight_decay: NotNegative = 1.0e-4
+    backbone_lr_factor: NotNegative = 1.0
+
+
+Optimizer = Annotated[Annotated[AdamW, Tag("adamw")] | Annotated[SGD, Tag("sgd")], by_name("adamw", "sgd")]
+
+
+class Cosine(Section):
+    name: Literal["cosine"]
+    warmup_steps: Natural = 100
+    final_factor: Fraction = 0.01
+    """Learning rate at the end, in learning rates."""
+
+
+class Steps(Section):
+    name: Literal["steps"]
+    warmup_steps: Natural = 100
+    milestones: list[Count]
+    """Epochs after which the learning rate is multiplied by ``factor``."""
+    factor: Fraction = 0.1
+
+
+Schedule = Annotated[
+    Annotated[Cosine, Tag("cosine")] | Annotated[Steps, Tag("steps")], by_name("cosine", "steps")
+]
+
+
+class EMA(Section):
+    """Exponential moving average of the weights: what is evaluated and used afterwards."""
+
+    decay: Probability = 0.998
+    warmup_steps: Natural = 200
+    """The average forgets faster at first: decay * (1 - exp(-step / warmup_steps))."""
+
+
+class Training(Section):
+    epochs: Count
+    batch_size: Count
+    """Images of one optimiser step, over all processes and micro-batches."""
+    accumulate: Count = 1
+    """Micro-batches of one optimiser step, to save memory; the gradient is the same."""
+    optimizer: Optimizer
+    schedule: Schedule
+    clip_norm: Positive | None = 10.0
+    """Largest norm of the gradient."""
+    ema: EMA | None = EMA()
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision; the losses stay in float32."""
+    compile: bool = False
+    """torch.compile the detector."""
+    validate_every: Count = 1
+    """Epochs between validations; the last epoch is always validated."""
+    log_every: Count = 10
+    """Steps between lines of log.jsonl."""
+    checkpoint_every: Count | None = None
+    """Steps between checkpoints besides those at the end of every epoch."""
+
+    @model_validator(mode="after")
+    def _milestones_within(self) -> Self:
+        late = [m for m in getattr(self.schedule, "milestones", []) if m >= self.epochs]
+        if late:
+            raise ValueError(f"schedule.milestones: {late[0]} is not before the last of {self.epochs} epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> Self:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} does not divide into {self.accumulate} micro-batches "
+                "(accumulate)"
+            )
+        return self
