@@ -1,14 +1,15 @@
-"""Ignore regions, the same for every assigner."""
+"""What all assigners share: boxes in chunks, ignore regions, and the assignment made of the matches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from dethead.boxes import box_areas, intersections
+from dethead.boxes import box_areas, intersections, iou
+from dethead.structures import BACKGROUND, IGNORE, Anchors, Assignment, GroundTruth
 
 CHUNK_PAIRS = 2**21
-"""(box, anchor) pairs looked at together: bounds a matching's memory at some 130 MB, whatever its size."""
+"""(box, anchor) pairs looked at together: bounds a matching's memory at some 200 MB, whatever its size."""
 
 
 def box_chunks(boxes: Tensor, anchors: int) -> Iterator[tuple[int, Tensor]]:
@@ -29,3 +30,49 @@ def inside_ignored(anchors: Tensor, ignore_boxes: Tensor, overlap: float) -> Ten
         covered = intersections(regions[:, None], anchors) / areas
         inside |= (covered >= overlap).any(dim=0)
     return inside
+
+
+def check_ignore_overlap(overlap: float) -> None:
+    """Refuse a share of an anchor's area that is not in (0, 1]."""
+    if not 0 < overlap <= 1:
+        raise ValueError(f"ignore_overlap must be in (0, 1], got {overlap}")
+
+
+def settle(
+    anchors: Anchors,
+    truth: Sequence[GroundTruth],
+    boxes: Sequence[Tensor],
+    ignore_overlap: float,
+    *,
+    seen: Tensor | None = None,
+    quality: Sequence[Tensor] | None = None,
+) -> Assignment:
+    """Make the assignment of a batch of positives: the others are BACKGROUND, or IGNORE inside a region.
+
+    Args:
+        anchors: A of them.
+        truth: of B images.
+        boxes: (A,) int64 for each image: the row of the box an anchor answers for, -1 for none.
+        ignore_overlap: share of an anchor's area that one region must hold.
+        seen: (B, A, 4) predictions whose IoU with their boxes is wanted; the anchors' by default.
+        quality: (A,) for each image.
+    """
+    seen = anchors.boxes.expand(len(truth), -1, -1) if seen is None else seen
+    overlaps = [
+        _overlaps(boxes_seen, one.boxes, box) for boxes_seen, one, box in zip(seen, truth, boxes, strict=True)
+    ]
+    matched = []
+    for one, box in zip(truth, boxes, strict=True):
+        ignored = inside_ignored(anchors.boxes, one.ignore_boxes, ignore_overlap)
+        rest = torch.full_like(box, BACKGROUND).masked_fill(ignored, IGNORE)
+        matched.append(torch.where(box >= 0, box, rest))
+    soft = None if quality is None else torch.stack([*quality])
+    return Assignment(torch.stack(matched), torch.stack(overlaps), soft)
+
+
+def _overlaps(seen: Tensor, boxes: Tensor, box: Tensor) -> Tensor:
+    """(A,) IoU of (A, 4) ``seen`` with the matched of (M, 4) boxes, 0 where there is none."""
+    result = seen.new_zeros(len(box))
+    rows = (box >= 0).nonzero()[:, 0]
+    result[rows] = iou(seen[rows], boxes[box[rows]])
+    return result

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dethead.assigners.ignoring import box_chunks, inside_ignored
+from dethead.assigners.ignoring import box_chunks, check_ignore_overlap, inside_ignored
 from dethead.boxes import iou
 from dethead.structures import BACKGROUND, IGNORE, Anchors, Assignment, GroundTruth, Predictions
 
@@ -41,8 +41,7 @@ class MaxIoUAssigner:
                 "0 <= negative_iou <= positive_iou <= 1 must hold, got "
                 f"negative_iou {self.negative_iou}, positive_iou {self.positive_iou}"
             )
-        if not 0 < self.ignore_overlap <= 1:
-            raise ValueError(f"ignore_overlap must be in (0, 1], got {self.ignore_overlap}")
+        check_ignore_overlap(self.ignore_overlap)
 
     @torch.no_grad()
     def __call__(
