@@ -6,8 +6,10 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dethead.boxes import at_least_float32
 from dethead.schemes import ClassScheme, Prior
 from dethead.structures import HeadOutput
 
@@ -32,6 +34,10 @@ class DetectionHead(nn.Module):
             no batch at all, so that one image or many processes train alike.
         class_prior: probability that each class starts with; see ``ClassScheme.initial_bias``.
         confidence_prior: where every anchor starts; without it background swamps the first steps.
+        box_bias: the four box numbers that every anchor starts with. ``anchor_code(codec)`` makes that the
+            anchor itself; a codec of distances would otherwise start with boxes of no size.
+        embedding_channels: E, numbers in the embedding of each anchor; 0 for no embedding branch. Embeddings
+            have length 1, so that a margin means the same in every run: distances are in [0, 2].
 
     Raises:
         ValueError: a number out of its range.
@@ -50,6 +56,8 @@ class DetectionHead(nn.Module):
         norm: Norm = "group",
         class_prior: Prior = None,
         confidence_prior: float = 0.01,
+        box_bias: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0),
+        embedding_channels: int = 0,
     ) -> None:
         super().__init__()
         if num_classes < 1 or anchors_per_cell < 1 or depth < 0:
@@ -57,6 +65,8 @@ class DetectionHead(nn.Module):
                 "num_classes and anchors_per_cell must be at least 1, depth at least 0; got "
                 f"{num_classes}, {anchors_per_cell}, {depth}"
             )
+        if embedding_channels < 0:
+            raise ValueError(f"embedding_channels must be at least 0, got {embedding_channels}")
         if not 0 < confidence_prior < 1:
             raise ValueError(f"confidence_prior must be in (0, 1), got {confidence_prior}")
         self.num_classes = num_classes
@@ -65,17 +75,24 @@ class DetectionHead(nn.Module):
         widths = [in_channels] + [width] * depth
         self.tower = nn.Sequential(*(_tower_block(i, o, separable, norm) for i, o in pairwise(widths)))
         self.prediction = nn.Conv2d(widths[-1], anchors_per_cell * (num_classes + 5), 1)
-        self._initialise(scheme.initial_bias(num_classes, class_prior), confidence_prior)
+        confidence_bias = math.log(confidence_prior / (1 - confidence_prior))
+        class_bias = scheme.initial_bias(num_classes, class_prior)
+        self._initialise(torch.cat([class_bias, class_bias.new_tensor([confidence_bias, *box_bias])]))
+        self.embedding: nn.Conv2d | None = None
+        if embedding_channels:
+            # Last, and without moving the random numbers on: everything else, here and in what is built
+            # afterwards, starts as it does without the branch.
+            with torch.random.fork_rng(devices=[]):
+                self.embedding = nn.Conv2d(widths[-1], anchors_per_cell * embedding_channels, 1)
 
-    def _initialise(self, class_bias: Tensor, confidence_prior: float) -> None:
+    def _initialise(self, bias: Tensor) -> None:
+        """Set the tower, and the prediction layer with the (C + 5,) bias of each anchor."""
         for module in self.tower.modules():
             if isinstance(module, nn.Conv2d):
                 # fan_in, because a depthwise convolution's fan_out counts channels it does not feed
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
         # Small weights: the first outputs are what the priors say, the same for every image and scheme.
         nn.init.normal_(self.prediction.weight, std=0.01)
-        confidence_bias = class_bias.new_tensor([math.log(confidence_prior / (1 - confidence_prior))])
-        bias = torch.cat([class_bias, confidence_bias, class_bias.new_zeros(4)])
         assert self.prediction.bias is not None
         with torch.no_grad():
             self.prediction.bias.copy_(bias.repeat(self.anchors_per_cell))
@@ -85,17 +102,35 @@ class DetectionHead(nn.Module):
 
         The order along A is level, row, column, anchor shape, as the anchors are generated.
         """
-        maps = [self.prediction(self.tower(feature)) for feature in features]
-        return HeadOutput(torch.cat([self._per_anchor(one) for one in maps], dim=1))
+        raw, embeddings = [], []
+        for feature in features:
+            tower = self.tower(feature)
+            raw.append(self._per_anchor(self.prediction(tower)))
+            if self.embedding is not None:
+                embeddings.append(self._per_anchor(self.embedding(tower)))
+        if not embeddings:
+            return HeadOutput(torch.cat(raw, dim=1))
+        directions = F.normalize(at_least_float32(torch.cat(embeddings, dim=1)), dim=-1)
+        return HeadOutput(torch.cat(raw, dim=1), directions)
+
+    @property
+    def class_rows(self) -> Tensor:
+        """(anchors_per_cell * C, width) weights that make class logits, attached to the parameter.
+
+        What a penalty on the class weights is taken of; see ``l2_penalty``.
+        """
+        weight = self.prediction.weight
+        per_anchor = weight.view(self.anchors_per_cell, self.num_classes + 5, weight.shape[1])
+        return per_anchor[:, : self.num_classes].flatten(0, 1)
 
     def _per_anchor(self, maps: Tensor) -> Tensor:
-        """(B, anchors_per_cell * (C + 5), H, W) to (B, H * W * anchors_per_cell, C + 5).
+        """(B, anchors_per_cell * K, H, W) to (B, H * W * anchors_per_cell, K).
 
         A view when the map is channels-last, so that the concatenation of the levels is the only copy.
         """
-        batch, _, rows, columns = maps.shape
+        batch, channels, rows, columns = maps.shape
         anchors = rows * columns * self.anchors_per_cell
-        return maps.permute(0, 2, 3, 1).reshape(batch, anchors, self.num_classes + 5)
+        return maps.permute(0, 2, 3, 1).reshape(batch, anchors, channels // self.anchors_per_cell)
 
 
 def _tower_block(in_channels: int, out_channels: int, separable: bool, norm: Norm) -> nn.Sequential:

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.models.detection._utils import BoxCoder
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, complete_box_iou, distance_box_iou, generalized_box_iou
 
-from dethead.boxes import BoxCodec, at_least_float32, box_areas, intersections, iou
+from dethead.boxes import BoxCodec, at_least_float32, box_areas, ciou, diou, giou, intersections, iou
 
 R_CNN = (10.0, 10.0, 5.0, 5.0)
 
@@ -47,6 +47,51 @@ def test_all_pairs_have_the_iou_of_torchvision():
 def test_two_boxes_without_area_have_iou_zero_and_not_nan():
     point = torch.tensor([1.0, 1.0, 1.0, 1.0])
     assert iou(point, point).item() == 0
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(giou, generalized_box_iou), (diou, distance_box_iou), (ciou, complete_box_iou)]
+)
+def test_the_refined_overlaps_of_all_pairs_are_those_of_torchvision(ours, theirs):
+    first, second = random_boxes(20, torch.float64), random_boxes(30, torch.float64)
+    # torchvision adds 1e-7 to its divisors
+    torch.testing.assert_close(ours(first[:, None], second), theirs(first, second), rtol=0, atol=1e-7)
+
+
+def test_giou_by_hand():
+    # side by side with a gap of 2: the enclosing box has area 4 and is half empty
+    apart = torch.tensor([[0.0, 0, 1, 1], [3.0, 0, 4, 1]])
+    # the inner box covers a quarter of the outer, which is the enclosing box: IoU alone
+    nested = torch.tensor([[0.0, 0, 4, 4], [1.0, 1, 3, 3]])
+    assert giou(*apart).item() == -0.5
+    assert giou(*nested).item() == 0.25
+
+
+def test_diou_by_hand():
+    # IoU 31 / 49; centres 9 apart; the enclosing box is 49 x 40
+    one = torch.tensor([0.0, 0.0, 40.0, 40.0])
+    other = one + torch.tensor([9.0, 0, 9, 0])
+    assert diou(one, other).item() == pytest.approx(31 / 49 - 81 / (49**2 + 40**2))
+
+
+def test_ciou_by_hand():
+    # 4 x 2 and 2 x 4 around one centre: IoU 4 / 12, no distance, atan(2) against atan(1/2)
+    lying, standing = torch.tensor([-2.0, -1, 2, 1]), torch.tensor([-1.0, -2, 1, 2])
+    v = 4 / math.pi**2 * (math.atan(2) - math.atan(0.5)) ** 2
+    assert ciou(lying, standing).item() == pytest.approx(1 / 3 - v * v / (1 - 1 / 3 + v), rel=1e-6)
+
+
+@pytest.mark.parametrize("overlap", [iou, giou, diou, ciou])
+def test_every_overlap_of_a_box_with_itself_is_exactly_1(overlap):
+    boxes = random_boxes(50)
+    assert overlap(boxes, boxes).tolist() == [1] * 50
+
+
+@pytest.mark.parametrize("overlap", [giou, diou, ciou])
+def test_a_box_farther_away_overlaps_less_though_the_iou_is_0(overlap):
+    one = torch.tensor([0.0, 0.0, 10.0, 10.0])
+    near, far = (overlap(one, one + shift).item() for shift in (20, 200))
+    assert -1 < far < near < 0
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (3, 0, 4)])
@@ -120,6 +165,12 @@ def test_boxes_are_float32_at_least_and_float64_stays(given, wanted):
     assert at_least_float32(boxes).dtype == wanted
     assert BoxCodec().encode(boxes, boxes).dtype == wanted
     assert BoxCodec().decode(torch.zeros(1, 4, dtype=given), boxes).dtype == wanted
+
+
+def test_a_box_without_width_has_a_finite_code():
+    anchor = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+    deltas = BoxCodec().encode(torch.tensor([[5.0, 0.0, 5.0, 10.0]]), anchor)
+    torch.testing.assert_close(deltas, torch.tensor([[0.0, 0.0, math.log(1e-6), 0.0]]))
 
 
 def test_nothing_encodes_and_decodes_to_nothing():

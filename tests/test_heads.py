@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dethead.anchors import AnchorGrid
+from dethead.boxes import BoxCodec, LTRBCodec, PointExpCodec, anchor_code
 from dethead.heads import DetectionHead
 from dethead.schemes import SigmoidBCE, SoftmaxCE
 
@@ -112,6 +113,16 @@ def test_without_features_every_anchor_says_what_the_priors_say(scheme):
     assert not output.box_deltas.any()
 
 
+@pytest.mark.parametrize("codec", [BoxCodec(), LTRBCodec(), PointExpCodec()], ids=repr)
+def test_with_the_codecs_bias_and_without_features_every_box_is_the_anchor(codec):
+    head = DetectionHead(16, 2, 3, SoftmaxCE(), box_bias=anchor_code(codec))
+    with torch.no_grad():
+        head.prediction.weight.zero_()
+    anchors = torch.tensor([[8.0, 0.0, 16.0, 8.0], [4.0, 2.0, 40.0, 10.0]]).repeat(30, 1)
+    decoded = codec.decode(head(maps()).box_deltas, anchors)
+    torch.testing.assert_close(decoded, anchors.expand(2, 60, 4))
+
+
 def test_the_scheme_decides_the_bias_of_the_class_logits_and_nothing_else():
     heads = []
     for scheme in (SoftmaxCE(), SigmoidBCE()):
@@ -167,6 +178,69 @@ def test_the_named_branches_share_the_storage_of_raw():
         assert branch.untyped_storage().data_ptr() == storage
 
 
+def test_the_embedding_branch_leaves_everything_else_as_it_was():
+    states, after = [], []
+    for channels in (0, 6):
+        torch.manual_seed(3)
+        states.append(DetectionHead(16, 2, 3, SoftmaxCE(), embedding_channels=channels).state_dict())
+        after.append(torch.rand(5))
+    assert set(states[1]) - set(states[0]) == {"embedding.weight", "embedding.bias"}
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert torch.equal(*after)
+
+
+def test_the_start_of_the_embedding_branch_follows_the_seed():
+    weights = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        weights.append(DetectionHead(16, 2, 3, SoftmaxCE(), embedding_channels=6).embedding.weight)
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_embeddings_have_length_1_and_the_order_of_the_anchors():
+    head = DetectionHead(16, 2, 3, SoftmaxCE(), depth=0, embedding_channels=6)
+    features = maps()
+    embeddings = head(features).embeddings
+    assert embeddings.shape == (2, 2 * (24 + 6), 6)
+    torch.testing.assert_close(embeddings.norm(dim=2), torch.ones(2, 60))
+    # image 1, level 1, row 1, column 2, shape 1
+    weight, bias = head.embedding.weight[6:, :, 0, 0], head.embedding.bias[6:]
+    wanted = weight @ features[1][1, :, 1, 2] + bias
+    torch.testing.assert_close(embeddings[1, 48 + 2 * (3 + 2) + 1], wanted / wanted.norm())
+
+
+def test_embeddings_train_the_tower_and_their_own_layer():
+    head = DetectionHead(16, 2, 3, SoftmaxCE(), embedding_channels=6)
+    head(maps()).embeddings[..., 0].sum().backward()
+    trained = {name for name, value in head.named_parameters() if value.grad is not None}
+    assert trained == {name for name, _ in head.named_parameters()} - {"prediction.weight", "prediction.bias"}
+    assert head.embedding.weight.grad.abs().sum() > 0
+
+
+def test_embeddings_are_float32_under_autocast():
+    head = DetectionHead(16, 2, 3, SoftmaxCE(), embedding_channels=6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert head(maps()).embeddings.dtype == torch.float32
+
+
+def test_there_are_no_embeddings_unless_asked_for():
+    assert DetectionHead(16, 2, 3, SoftmaxCE())(maps()).embeddings is None
+
+
+def test_class_rows_are_the_weights_of_the_class_logits_and_of_nothing_else():
+    head = DetectionHead(16, 2, 3, SoftmaxCE(), depth=0)
+    with torch.no_grad():
+        head.prediction.bias.zero_()
+    features = maps(batch=1)
+    logits = head.class_rows @ features[0][0, :, 0, 0]
+    torch.testing.assert_close(logits.view(2, 3), head(features).class_logits[0, :2])
+    head.class_rows.sum().backward()
+    grad = head.prediction.weight.grad.view(2, 8, 16)
+    assert (grad[:, :3] == 1).all()
+    assert not grad[:, 3:].any()
+
+
 def test_a_batch_without_images_gives_none():
     head = DetectionHead(16, 2, 3, SoftmaxCE())
     assert head(maps(batch=0)).raw.shape == (0, 2 * (24 + 6), 8)
@@ -178,6 +252,7 @@ def test_a_batch_without_images_gives_none():
         ({"num_classes": 0}, "num_classes and anchors_per_cell must be at least 1"),
         ({"anchors_per_cell": 0}, "num_classes and anchors_per_cell must be at least 1"),
         ({"depth": -1}, "depth at least 0"),
+        ({"embedding_channels": -1}, "embedding_channels must be at least 0, got -1"),
         ({"confidence_prior": 0.0}, r"confidence_prior must be in \(0, 1\), got 0.0"),
         ({"confidence_prior": 1.0}, r"confidence_prior must be in \(0, 1\), got 1.0"),
         ({"width": 25}, "a width of 25 does not divide"),

@@ -1,4 +1,4 @@
-"""Class losses against float64 NumPy, hand-derived gradients and PyTorch's own losses."""
+"""The two most used class losses against float64 NumPy, hand-derived gradients and PyTorch's own losses."""
 
 import math
 

@@ -41,3 +41,9 @@ def test_the_weights_take_the_type_of_the_targets():
 def test_weights_for_another_number_of_classes_are_refused(weights):
     with pytest.raises(ValueError, match="for 3 classes"):
         weights_of_labels(torch.eye(3), weights)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+def test_what_is_no_weight_is_named(wrong):
+    with pytest.raises(ValueError, match=f"class_weights of class 1 is {wrong}"):
+        weights_of_labels(torch.eye(3), torch.tensor([1.0, wrong, 1.0]))

@@ -1,0 +1,257 @@
+"""Schemes of C independent yes/no questions: sigmoids, any number of labels, background answers "no"."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from dethead.boxes import at_least_float32
+from dethead.losses import classification
+from dethead.schemes.interface import Prior, as_tensor, check_not_negative, class_prior
+from dethead.structures import ClassesSeen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sigmoid:
+    """What all sigmoid schemes share. It has no loss: take one of those below.
+
+    Args:
+        class_weights: C factors on the whole class loss of a box of each class.
+        quality_target: teach the IoU of the anchor's decoded box (or the assigner's quality) in place of 1.
+    """
+
+    exclusive: ClassVar[bool] = False
+    sums_to_one: ClassVar[bool] = False
+    teaches_background: ClassVar[bool] = True
+    uses_classes_seen: ClassVar[bool] = False
+
+    class_weights: Sequence[float] | None = None
+    quality_target: bool = False
+
+    def __post_init__(self) -> None:
+        check_not_negative("class_weights", self.class_weights)
+
+    def initial_bias(self, num_classes: int, prior: Prior = None) -> Tensor:
+        return class_prior(num_classes, prior).logit()
+
+    def targets(self, truth: Tensor) -> Tensor:
+        return truth
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return at_least_float32(logits).sigmoid()
+
+    def _weights(self, logits: Tensor) -> Tensor | None:
+        return as_tensor(self.class_weights, logits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigmoidBCE(Sigmoid):
+    """C independent yes/no answers: sigmoids and binary cross-entropy.
+
+    Args:
+        class_weights: as in ``Sigmoid``.
+        quality_target: as in ``Sigmoid``.
+        pos_weight: C factors on the "yes" term of each class alone.
+        neg_weight: C factors on the "no" term of each class alone.
+    """
+
+    pos_weight: Sequence[float] | None = None
+    neg_weight: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        Sigmoid.__post_init__(self)
+        check_not_negative("pos_weight", self.pos_weight)
+        check_not_negative("neg_weight", self.neg_weight)
+
+    def loss(
+        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
+    ) -> Tensor:
+        return classification.sigmoid_bce(
+            logits,
+            targets,
+            pos_weight=as_tensor(self.pos_weight, logits),
+            neg_weight=as_tensor(self.neg_weight, logits),
+            class_weights=self._weights(logits),
+            ignore=ignore,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Focal(Sigmoid):
+    """Binary cross-entropy that easy answers hardly enter.
+
+    Args:
+        class_weights: as in ``Sigmoid``.
+        quality_target: as in ``Sigmoid``.
+        alpha: weight of "yes" terms, those of "no" get 1 - alpha; None weighs neither.
+        gamma: how fast a right answer loses weight; 0, or at least 1.
+    """
+
+    alpha: float | None
+    gamma: float
+
+    def loss(
+        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
+    ) -> Tensor:
+        return classification.sigmoid_focal(
+            logits,
+            targets,
+            alpha=self.alpha,
+            gamma=self.gamma,
+            class_weights=self._weights(logits),
+            ignore=ignore,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigmoidPoly1(Sigmoid):
+    """Binary cross-entropy whose first polynomial term is raised by ``epsilon``, at least -1."""
+
+    epsilon: float
+
+    def loss(
+        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
+    ) -> Tensor:
+        return classification.poly1(
+            logits,
+            targets,
+            epsilon=self.epsilon,
+            activation="sigmoid",
+            class_weights=self._weights(logits),
+            ignore=ignore,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityFocal(Sigmoid):
+    """Binary cross-entropy towards the box's quality, weighted by the distance from it.
+
+    Args:
+        class_weights: as in ``Sigmoid``.
+        quality_target: as in ``Sigmoid``, on by default.
+        beta: power of the distance; 0, or at least 1.
+    """
+
+    quality_target: bool = True
+    beta: float
+
+    def loss(
+        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
+    ) -> Tensor:
+        return classification.quality_focal(
+            logits, targets, beta=self.beta, class_weights=self._weights(logits), ignore=ignore
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Varifocal(Sigmoid):
+    """Binary cross-entropy towards the box's quality, weighted by it; "no" terms as in focal loss.
+
+    Args:
+        class_weights: as in ``Sigmoid``.
+        quality_target: as in ``Sigmoid``, on by default.
+        alpha: weight of the "no" terms.
+        gamma: how fast a right "no" loses weight; 0, or at least 1.
+    """
+
+    quality_target: bool = True
+    alpha: float
+    gamma: float
+
+    def loss(
+        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
+    ) -> Tensor:
+        return classification.varifocal(
+            logits,
+            targets,
+            alpha=self.alpha,
+            gamma=self.gamma,
+            class_weights=self._weights(logits),
+            ignore=ignore,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asymmetric(Sigmoid):
+    """Focal loss with powers of its own for "yes" and "no"; very easy "no" terms are left out.
+
+    Args:
+        class_weights: as in ``Sigmoid``.
+        quality_target: as in ``Sigmoid``.
+        gamma_pos: power of the "yes" terms; 0, or at least 1.
+        gamma_neg: power of the "no" terms; 0, or at least 1.
+        clip: "no" terms of a lower probability cost nothing, in [0, 1).
+    """
+
+    gamma_pos: float
+    gamma_neg: float
+    clip: float = 0.05
+
+    def loss(
+        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
+    ) -> Tensor:
+        return classification.asymmetric(
+            logits,
+            targets,
+            gamma_pos=self.gamma_pos,
+            gamma_neg=self.gamma_neg,
+            clip=self.clip,
+            class_weights=self._weights(logits),
+            ignore=ignore,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GHM(Sigmoid):
+    """Binary cross-entropy in which equally hard answers share one weight, however many there are.
+
+    Args:
+        class_weights: as in ``Sigmoid``.
+        quality_target: as in ``Sigmoid``.
+        bins: of the gradient's size, over [0, 1].
+    """
+
+    bins: int = 30
+
+    def loss(
+        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
+    ) -> Tensor:
+        return classification.gradient_harmonised(
+            logits, targets, bins=self.bins, class_weights=self._weights(logits), ignore=ignore
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equalization(Sigmoid):
+    """Binary cross-entropy that balances each class's "yes" and "no" gradients of the run so far (EQL v2).
+
+    Args:
+        class_weights: as in ``Sigmoid``.
+        quality_target: as in ``Sigmoid``.
+        gamma: slope of the weight over the ratio of the two.
+        mu: ratio at which the "no" weight is a half.
+        alpha: how much a class that is pushed down more is pushed up more.
+    """
+
+    uses_classes_seen: ClassVar[bool] = True
+
+    gamma: float = 12.0
+    mu: float = 0.8
+    alpha: float = 4.0
+
+    def loss(
+        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
+    ) -> Tensor:
+        nothing = logits.new_zeros(logits.shape[1])
+        return classification.equalization(
+            logits,
+            targets,
+            positive_gradient=nothing if seen is None else seen.yes_gradient,
+            negative_gradient=nothing if seen is None else seen.no_gradient,
+            gamma=self.gamma,
+            mu=self.mu,
+            alpha=self.alpha,
+            class_weights=self._weights(logits),
+            ignore=ignore,
+        )
