@@ -2,50 +2,109 @@
 
 import hashlib
 import importlib
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
 
 from dethead import normalisers, postprocess, schemes
 from dethead.anchors import AnchorGrid
-from dethead.assigners import Assigner, MaxIoUAssigner
+from dethead.assigners import (
+    Assigner,
+    ATSSAssigner,
+    CenterAssigner,
+    MaxIoUAssigner,
+    SimOTAAssigner,
+    TaskAlignedAssigner,
+)
+from dethead.auxiliary import Distillation, EmbeddingLoss
 from dethead.backbones import FeaturePyramid, freeze_stages, set_norm, torchvision_backbone
-from dethead.boxes import BoxCodec
+from dethead.boxes import BoxCodec, Codec, LTRBCodec, PointExpCodec, anchor_code
 from dethead.config import ConfigError, Run
 from dethead.config.sections import OwnPart, Section
 from dethead.config.sections import Term as TermSection
-from dethead.criterion import BoxLoss, DetectionLoss, Term
+from dethead.criterion import BoxLoss, ConfidenceLoss, DetectionLoss, ExtraLoss, Term
+from dethead.data import ClassAware, CocoSet, Order, RepeatFactor, Uniform
 from dethead.detector import Detector
 from dethead.heads import DetectionHead
-from dethead.losses.regression import smooth_l1
+from dethead.losses import confidence, regression
 
 T = TypeVar("T")
 
 CLASS_SCHEMES: dict[str, Callable[..., schemes.ClassScheme]] = {
     "softmax_ce": schemes.SoftmaxCE,
     "sigmoid_bce": schemes.SigmoidBCE,
+    "multilabel_softmax": schemes.MultilabelSoftmax,
+    "focal": schemes.Focal,
+    "softmax_focal": schemes.SoftmaxFocal,
+    "quality_focal": schemes.QualityFocal,
+    "varifocal": schemes.Varifocal,
+    "asymmetric": schemes.Asymmetric,
+    "ghm": schemes.GHM,
+    "poly1": schemes.SigmoidPoly1,
+    "softmax_poly1": schemes.SoftmaxPoly1,
+    "hinge": schemes.Hinge,
+    "margin_ranking": schemes.MarginRanking,
+    "kl": schemes.KLDivergence,
+    "brier": schemes.SigmoidBrier,
+    "softmax_brier": schemes.SoftmaxBrier,
+    "seesaw": schemes.Seesaw,
+    "equalization": schemes.Equalization,
+    "logit_adjustment": schemes.LogitAdjustment,
+    "balanced_softmax": partial(schemes.LogitAdjustment, tau=1.0),
+    "ldam": schemes.LDAM,
 }
 BOX_LOSSES: dict[str, Callable[..., BoxLoss]] = {
-    "smooth_l1": lambda beta: partial(smooth_l1, beta=beta),
+    "smooth_l1": lambda beta: partial(regression.smooth_l1, beta=beta),
+    "l1": lambda: regression.l1,
+    "mse": lambda: regression.mse,
+    "iou_squared": lambda: regression.iou_squared_loss,
+    "giou": lambda: regression.giou_loss,
+    "diou": lambda: regression.diou_loss,
+    "ciou": lambda: regression.ciou_loss,
+}
+CONFIDENCE_LOSSES: dict[str, Callable[..., ConfidenceLoss]] = {
+    "bce": lambda pos_weight: partial(confidence.confidence_bce, pos_weight=pos_weight),
+    "focal": lambda alpha, gamma: partial(confidence.confidence_focal, alpha=alpha, gamma=gamma),
+}
+CODECS: dict[str, Callable[..., Codec]] = {
+    "deltas": BoxCodec,
+    "ltrb": LTRBCodec,
+    "point_exp": PointExpCodec,
 }
 NORMALISERS: dict[str, Callable[..., normalisers.Normaliser]] = {
     "positives": lambda: normalisers.by_positives,
     "positives_per_image": lambda: normalisers.by_positives_per_image,
+    "positives_plus_one": lambda: normalisers.by_positives_plus_one,
+    "running_positives": lambda: normalisers.by_running_positives,
     "anchors": lambda: normalisers.by_anchors,
     "constant": normalisers.Constant,
 }
 ASSIGNERS: dict[str, Callable[..., Assigner]] = {
     "max_iou": MaxIoUAssigner,
+    "atss": ATSSAssigner,
+    "center": lambda size_limits, **options: CenterAssigner(size_ranges=_ranges(size_limits), **options),
+    "sim_ota": SimOTAAssigner,
+    "task_aligned": TaskAlignedAssigner,
+}
+SAMPLERS: dict[str, Callable[..., Order]] = {
+    "uniform": lambda coco: Uniform(len(coco)),
+    "repeat_factor": RepeatFactor.of,
+    "class_aware": ClassAware.of,
 }
 FUSIONS: dict[str, postprocess.ScoreFusion] = {
     "product": postprocess.product,
     "geometric_mean": postprocess.geometric_mean,
     "class_only": postprocess.class_only,
     "confidence_only": postprocess.confidence_only,
+}
+FUSION_FAMILIES: dict[str, Callable[..., postprocess.ScoreFusion]] = {
+    "powers": postprocess.PowersFusion,
 }
 
 
@@ -85,38 +144,92 @@ def _make_own(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def class_scheme(run: Run) -> schemes.ClassScheme:
-    """Make the class scheme of a run."""
+    """Make the class scheme of a run.
+
+    Raises:
+        ConfigError: numbers by class that the training set must give first; see ``data.by_class``.
+    """
+    for key, value in run.class_scheme:
+        if key in ("class_weights", "pos_weight", "neg_weight", "class_counts") and not (
+            value is None or isinstance(value, list)
+        ):
+            raise ConfigError(f"class_scheme.{key}: {value!r} must be worked out from a training set first")
     return make(CLASS_SCHEMES, run.class_scheme)
+
+
+def order(run: Run, coco: CocoSet) -> Order:
+    """Make the order in which a run sees the images of its training set."""
+    options = run.data.sampler.model_dump()
+    return SAMPLERS[options.pop("name")](coco, **options)
 
 
 def assigner(run: Run) -> Assigner:
     """Make the assigner of a run."""
-    return make(ASSIGNERS, run.assigner)
+    return _sim_ota(run) if run.assigner.name == "sim_ota" else make(ASSIGNERS, run.assigner)
 
 
-def codec(run: Run) -> BoxCodec:
+def _sim_ota(run: Run) -> Assigner:
+    """SimOTA's cost is the class loss of the run: that of a softmax, or of sigmoids."""
+    options = run.assigner.model_dump(exclude={"name"})
+    return SimOTAAssigner("softmax" if class_scheme(run).sums_to_one else "sigmoid", **options)
+
+
+def _ranges(limits: tuple[float, ...] | None) -> tuple[tuple[float, float], ...] | None:
+    return None if limits is None else tuple(pairwise((0.0, *limits, math.inf)))
+
+
+def codec(run: Run) -> Codec:
     """Make the box codec of a run, the same for loss and postprocessor."""
-    x, y, width, height = run.codec.weights
-    return BoxCodec((x, y, width, height))
+    return make(CODECS, run.codec)
 
 
 def criterion(run: Run) -> DetectionLoss:
-    """Make the loss of a run."""
-    return DetectionLoss(
-        class_scheme(run),
-        make(BOX_LOSSES, run.loss.box_loss),
-        codec(run),
-        class_term=_term(run.loss.class_term),
-        confidence_term=_term(run.loss.confidence_term),
-        box_term=_term(run.loss.box_term),
-        confidence_target=run.loss.confidence_target,
-    )
+    """Make the loss of a run.
+
+    Raises:
+        ConfigError: parts that do not fit each other.
+    """
+    scheme = class_scheme(run)
+    try:
+        return DetectionLoss(
+            scheme,
+            make(BOX_LOSSES, run.loss.box_loss),
+            codec(run),
+            class_term=_term(run.loss.class_term),
+            confidence_term=_term(run.loss.confidence_term),
+            box_term=_term(run.loss.box_term),
+            class_on=run.loss.class_on,
+            confidence_on=run.loss.confidence_on,
+            confidence_loss=make(CONFIDENCE_LOSSES, run.loss.confidence_loss),
+            confidence_target=run.loss.confidence_target,
+            hard_negatives=run.loss.hard_negatives,
+            extra=dict(_extra_terms(run, scheme)),
+            class_l2=run.loss.class_l2,
+            # Over all anchors it would cost as much as the loss itself.
+            observe=scheme.uses_classes_seen or run.loss.class_on == "positives",
+        )
+    except ValueError as error:
+        raise ConfigError(f"loss: {error}") from None
+
+
+def _extra_terms(run: Run, scheme: schemes.ClassScheme) -> Iterator[tuple[str, tuple[Term, ExtraLoss]]]:
+    embedding, distillation = run.loss.embedding, run.loss.distillation
+    if embedding is not None:
+        options = embedding.model_dump(exclude={"weight"})
+        yield "embedding", (Term(embedding.weight), EmbeddingLoss(**options))
+    if distillation is not None:
+        activation: Literal["softmax", "sigmoid"] = "softmax" if scheme.sums_to_one else "sigmoid"
+        yield (
+            "distillation",
+            (Term(distillation.weight), Distillation(distillation.temperature, activation)),
+        )
 
 
 def postprocessor(run: Run) -> postprocess.Postprocessor:
     """Make the postprocessor of a run."""
-    options = run.postprocess.model_dump()
-    fusion = FUSIONS[options.pop("fusion")]
+    options = run.postprocess.model_dump(exclude={"fusion"})
+    chosen = run.postprocess.fusion
+    fusion = FUSIONS[chosen] if isinstance(chosen, str) else make(FUSION_FAMILIES, chosen)
     return postprocess.Postprocessor(class_scheme(run), codec(run), fusion, **options)
 
 
@@ -150,7 +263,7 @@ def detector(run: Run, num_classes: int, weights: Path | None = None) -> Detecto
         pyramid.strides, run.anchors.sizes, ratios=run.anchors.ratios, scales=run.anchors.scales
     )
     _seed(run.seed, "head")
-    options = run.head.model_dump()
+    options = run.head.model_dump() | {"box_bias": anchor_code(codec(run))}
     head = DetectionHead(run.neck.channels, grid.anchors_per_cell, num_classes, class_scheme(run), **options)
     # The faster layout for convolutions, and the one in which the head's output needs a single copy.
     made: Detector = Detector(pyramid, head, grid).to(memory_format=torch.channels_last)

@@ -1,23 +1,50 @@
 """The training objective: looks up the truth of the positives, adds, divides, once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from dethead.boxes import BoxCodec, iou
+from dethead.boxes import Codec, iou
+from dethead.losses.checks import trusted
 from dethead.losses.confidence import confidence_bce
+from dethead.losses.mining import hard_negatives
+from dethead.losses.penalty import l2_penalty
 from dethead.normalisers import Counts, Normaliser, by_positives, count
 from dethead.schemes import ClassScheme
-from dethead.structures import IGNORE, Anchors, Assignment, GroundTruth, HeadOutput, LossTerms
+from dethead.structures import (
+    BACKGROUND,
+    IGNORE,
+    Anchors,
+    Assignment,
+    ClassesSeen,
+    GroundTruth,
+    HeadOutput,
+    LossTerms,
+)
 
-BoxLoss = Callable[[Tensor, Tensor, Tensor, BoxCodec], Tensor]
+BoxLoss = Callable[[Tensor, Tensor, Tensor, Codec], Tensor]
 """(P, 4) deltas, boxes and anchors, and the codec -> (P,) unreduced loss."""
 
-ConfidenceTarget = Literal["one", "iou"]
-"""What a positive anchor's confidence is taught: 1, or the IoU of its decoded prediction with the truth."""
+ClassOn = Literal["positives", "all"]
+"""The anchors with a class loss: the positive ones, or all that are not ignored."""
+
+ConfidenceOn = Literal["all", "positives"]
+"""The anchors with a confidence loss: all that are not ignored, or the positive ones alone."""
+
+ConfidenceTarget = Literal["one", "iou", "quality"]
+"""What a positive anchor's confidence is taught: 1, the IoU of its decoded prediction with the truth, or the
+assigner's quality."""
+
+
+class ConfidenceLoss(Protocol):
+    """``confidence_bce`` or one like it."""
+
+    def __call__(self, logits: Tensor, targets: Tensor, *, ignore: Tensor) -> Tensor:
+        """Give the (B, A) unreduced loss of (B, A) logits for (B, A) targets in [0, 1]; 0 where ignored."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +55,31 @@ class Term:
     normaliser: Normaliser = by_positives
 
 
-class _Positives:
-    """The positive anchors of a batch, P rows, in the order of ``(matched >= 0).nonzero()``."""
+class Positives(NamedTuple):
+    """The P positive anchors of a batch, in the order of ``(matched >= 0).nonzero()``."""
 
-    def __init__(
-        self, output: HeadOutput, assignment: Assignment, truth: Sequence[GroundTruth], anchors: Tensor
-    ) -> None:
-        matched = assignment.matched
-        self.image, self.anchor = (matched >= 0).nonzero(as_tuple=True)
-        # Row of each image's first box when the boxes of all images are put one after the other.
-        starts = torch.tensor([0, *(len(one.boxes) for one in truth)], device=matched.device).cumsum(0)
-        self.row = starts[self.image] + matched[self.image, self.anchor]
-        # One gather for all branches: its backward writes into one tensor of the output's size, not three.
-        self.output = HeadOutput(output.raw[self.image, self.anchor])
-        self.boxes = torch.cat([one.boxes for one in truth])[self.row]
-        self.class_known = torch.cat([one.class_known for one in truth])[self.row]
-        self.anchors = anchors[self.anchor]
+    image: Tensor
+    """(P,) place in the batch."""
+    anchor: Tensor
+    """(P,) place among the anchors."""
+    output: HeadOutput
+    """(P, C + 5) and (P, E): what the head says there."""
+    targets: Tensor
+    """(P, C) labels of the matched boxes, in [0, 1]; zeros where the class is unknown."""
+    class_known: Tensor
+    """(P,) bool"""
+    boxes: Tensor
+    """(P, 4) matched boxes."""
+    anchors: Tensor
+    """(P, 4)"""
+    weights: Tensor | None
+    """(P,) sample weights of the matched boxes; None: 1 each."""
+    teacher: HeadOutput | None
+    """(P, C + 5) what a teacher says there, in distillation."""
+
+
+ExtraLoss = Callable[[Positives], Tensor]
+"""The positives -> (P,) unreduced loss."""
 
 
 class DetectionLoss(nn.Module):
@@ -57,31 +93,71 @@ class DetectionLoss(nn.Module):
         codec: the postprocessor's, too.
         class_term: weight and normaliser of the class loss. Objects of unknown class have no class loss, but
             count as positives.
-        confidence_term: of the confidence loss.
+        confidence_term: of the confidence loss. With a weight of 0 there is none, and no gradient either.
         box_term: of the box loss.
-        confidence_target: "one", or "iou": the IoU of the decoded prediction (detached) with its truth, which
-            teaches the confidence to rank well placed boxes first.
+        class_on: "positives", or "all" anchors that are not ignored, for schemes that teach background.
+        confidence_on: "all" anchors that are not ignored, or the "positives" alone: a confidence that is not
+            taught what background is, but which positive to trust (the centreness of FCOS).
+        confidence_loss: ``confidence_bce`` unless given.
+        confidence_target: "one"; "iou": the IoU of the decoded prediction (detached) with its truth, which
+            teaches the confidence to rank well placed boxes first; or "quality": the assigner's.
+        hard_negatives: how many background anchors a positive brings into the confidence loss, those of
+            highest loss in the batch; None takes all.
+        extra: further losses of the positives by name, each with its term.
+        class_l2: factor on the sum of squares of the head's class weights.
+        observe: whether ``LossTerms.seen`` says what each class got. It is what schemes with
+            ``uses_classes_seen`` live on, and costs a backward pass from the class term to the class logits.
+
+    Raises:
+        ValueError: settings that do not fit each other.
     """
 
     def __init__(
         self,
         scheme: ClassScheme,
         box_loss: BoxLoss,
-        codec: BoxCodec,
+        codec: Codec,
         *,
         class_term: Term | None = None,
         confidence_term: Term | None = None,
         box_term: Term | None = None,
+        class_on: ClassOn = "positives",
+        confidence_on: ConfidenceOn = "all",
+        confidence_loss: ConfidenceLoss = confidence_bce,
         confidence_target: ConfidenceTarget = "one",
+        hard_negatives: float | None = None,
+        extra: Mapping[str, tuple[Term, ExtraLoss]] | None = None,
+        class_l2: float = 0.0,
+        observe: bool = False,
     ) -> None:
         super().__init__()
-        if confidence_target not in ("one", "iou"):
-            raise ValueError(f"confidence_target must be 'one' or 'iou', got {confidence_target!r}")
+        if confidence_target not in ("one", "iou", "quality"):
+            raise ValueError(
+                f"confidence_target must be 'one', 'iou' or 'quality', got {confidence_target!r}"
+            )
+        if class_on not in ("positives", "all"):
+            raise ValueError(f"class_on must be 'positives' or 'all', got {class_on!r}")
+        if confidence_on not in ("all", "positives"):
+            raise ValueError(f"confidence_on must be 'all' or 'positives', got {confidence_on!r}")
+        if confidence_on == "positives" and hard_negatives is not None:
+            raise ValueError(
+                f"hard_negatives {hard_negatives} chooses background anchors, which confidence_on 'positives' "
+                "leaves out; take one of the two"
+            )
+        if class_on == "all" and not scheme.teaches_background:
+            raise ValueError(
+                f"class_on 'all' needs a scheme that can answer 'none of them', which {scheme} cannot: its "
+                "probabilities sum to 1. Take one with sigmoids, or class_on 'positives'"
+            )
         self.scheme, self.box_loss, self.codec = scheme, box_loss, codec
         self.class_term = class_term or Term()
         self.confidence_term = confidence_term or Term()
         self.box_term = box_term or Term()
-        self.confidence_target = confidence_target
+        self.class_on, self.confidence_on = class_on, confidence_on
+        self.confidence_loss = confidence_loss
+        self.confidence_target, self.hard_negatives = confidence_target, hard_negatives
+        self.extra = dict(extra or {})
+        self.class_l2, self.observe = class_l2, observe
 
     def forward(
         self,
@@ -91,6 +167,9 @@ class DetectionLoss(nn.Module):
         anchors: Anchors,
         *,
         counts: Counts | None = None,
+        seen: ClassesSeen | None = None,
+        teacher: HeadOutput | None = None,
+        class_rows: Tensor | None = None,
     ) -> LossTerms:
         """Compute the loss of one batch.
 
@@ -101,46 +180,182 @@ class DetectionLoss(nn.Module):
             anchors: of their size.
             counts: of the whole optimiser step, when it has several micro-batches or processes; see
                 ``Counts``. By default those of this batch.
+            seen: what the run has seen before this step, for schemes that use it.
+            teacher: what a teacher says of the same images, for distillation.
+            class_rows: the head's ``class_rows``, for ``class_l2``.
 
         Returns:
             Scalars, finite for finite outputs. Without positives, class and box terms are 0 and attached to
             the graph.
 
         Raises:
-            ValueError: shapes that do not fit each other.
+            ValueError: shapes that do not fit each other, or something missing that the settings need.
         """
         _check(output, assignment, truth, anchors)
+        with trusted():  # the truth is checked where it is read, and a nan shows in the gradient's norm
+            return self._terms(output, assignment, truth, anchors, counts, seen, teacher, class_rows)
+
+    def _terms(
+        self,
+        output: HeadOutput,
+        assignment: Assignment,
+        truth: Sequence[GroundTruth],
+        anchors: Anchors,
+        counts: Counts | None,
+        seen: ClassesSeen | None,
+        teacher: HeadOutput | None,
+        class_rows: Tensor | None,
+    ) -> LossTerms:
         counts = count(assignment) if counts is None else counts
-        positives = _Positives(output, assignment, truth, anchors.boxes)
+        targets = torch.cat([self.scheme.targets(one.targets) for one in truth])
+        positives = _positives(output, assignment, truth, targets, anchors.boxes, teacher)
+        quality = self._quality(assignment, positives)
         images = len(truth)
-        terms = (
-            (self.class_term, _per_image(self._class_loss(positives, truth), positives.image, images)),
-            (self.confidence_term, self._confidence_loss(output, assignment, positives).sum(dim=1)),
-            (self.box_term, _per_image(self._box_loss(positives), positives.image, images)),
-        )
-        scalars = [t.weight * (loss / t.normaliser(counts, assignment)).sum() for t, loss in terms]
-        return LossTerms(torch.stack(scalars).sum(), *scalars)
 
-    def _class_loss(self, positives: _Positives, truth: Sequence[GroundTruth]) -> Tensor:
-        targets = torch.cat([self.scheme.targets(one.targets) for one in truth])[positives.row]
-        loss = self.scheme.loss(positives.output.class_logits, targets)
-        return loss.masked_fill(~positives.class_known, 0.0)
+        def enter(term: Term, loss: Tensor) -> Tensor:
+            per_image = loss.sum(dim=1) if loss.ndim == 2 else _per_image(loss, positives.image, images)
+            return term.weight * (per_image / term.normaliser(counts, assignment)).sum()
 
-    def _confidence_loss(self, output: HeadOutput, assignment: Assignment, positives: _Positives) -> Tensor:
+        logits, class_targets, class_loss = self._class_loss(output, assignment, positives, quality, seen)
+        class_scalar = enter(self.class_term, class_loss)
+        confidence = self._confidence_loss(output, assignment, positives, quality)
+        box = self.box_loss(positives.output.box_deltas, positives.boxes, positives.anchors, self.codec)
+        extra = {name: enter(term, loss(positives)) for name, (term, loss) in self.extra.items()}
+        if self.class_l2:
+            # Once per step: every micro-batch brings its share, and processes are averaged.
+            extra["class_l2"] = self._penalty(class_rows) * (images / counts.images)
+        scalars = [
+            class_scalar,
+            enter(self.confidence_term, confidence),
+            enter(self.box_term, _weighted(box, positives.weights)),
+        ]
+        now = _classes_seen(class_scalar, logits, class_targets) if self.observe else None
+        total = torch.stack([*scalars, *extra.values()]).sum()
+        return LossTerms(total, scalars[0], scalars[1], scalars[2], extra, now)
+
+    def _quality(self, assignment: Assignment, positives: Positives) -> Tensor | None:
+        """(P,) how well each positive's box fits, in [0, 1]; None if nothing asks for it."""
+        wanted = self.confidence_target if self.confidence_term.weight else "one"
+        if wanted == "one" and not self.scheme.quality_target:
+            return None
+        if wanted == "quality" and assignment.quality is None:
+            raise ValueError(
+                "confidence_target 'quality' needs an assigner that gives one, such as task_aligned"
+            )
+        if assignment.quality is not None and wanted != "iou":
+            return assignment.quality[positives.image, positives.anchor]
+        decoded = self.codec.decode(positives.output.box_deltas.detach(), positives.anchors)
+        return iou(decoded, positives.boxes)
+
+    def _class_loss(
+        self,
+        output: HeadOutput,
+        assignment: Assignment,
+        positives: Positives,
+        quality: Tensor | None,
+        seen: ClassesSeen | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits and targets (N, C), and the loss: (P,) of the positives, or (B, A) of all anchors."""
+        targets = positives.targets
+        if quality is not None and self.scheme.quality_target:
+            targets = targets * quality.unsqueeze(1)
+        if self.class_on == "positives":
+            logits = positives.output.class_logits
+            loss = self.scheme.loss(logits, targets, seen, ~positives.class_known)
+            return logits, targets, _weighted(loss, positives.weights)
+        matched = assignment.matched
+        logits = output.class_logits.flatten(0, 1)
+        rows = positives.image * matched.shape[1] + positives.anchor
+        of_all = logits.new_zeros(logits.shape, dtype=targets.dtype).index_copy(0, rows, targets)
+        ignored = (matched == IGNORE).flatten().index_copy(0, rows, ~positives.class_known)
+        loss = self.scheme.loss(logits, of_all, seen, ignored)
+        if positives.weights is not None:
+            loss = loss * torch.ones_like(loss).index_copy(0, rows, positives.weights.to(loss.dtype))
+        return logits, of_all, loss.view(matched.shape)
+
+    def _confidence_loss(
+        self, output: HeadOutput, assignment: Assignment, positives: Positives, quality: Tensor | None
+    ) -> Tensor:
+        """(B, A) unreduced."""
         matched = assignment.matched
         targets = (matched >= 0).float()
-        if self.confidence_target == "iou":
-            decoded = self.codec.decode(positives.output.box_deltas.detach(), positives.anchors)
-            targets[positives.image, positives.anchor] = iou(decoded, positives.boxes).to(targets.dtype)
-        return confidence_bce(output.confidence_logits, targets, ignore=matched == IGNORE)
+        if self.confidence_target != "one" and quality is not None:
+            targets[positives.image, positives.anchor] = quality.to(targets.dtype)
+        ignored = matched < 0 if self.confidence_on == "positives" else matched == IGNORE
+        loss = self.confidence_loss(output.confidence_logits, targets, ignore=ignored)
+        if self.hard_negatives is not None:
+            background = matched == BACKGROUND
+            kept = hard_negatives(loss, background, len(positives.image), self.hard_negatives)
+            loss = loss.masked_fill(background & ~kept, 0.0)
+        if positives.weights is None:
+            return loss
+        factors = torch.ones_like(loss)
+        factors[positives.image, positives.anchor] = positives.weights.to(loss.dtype)
+        return loss * factors
 
-    def _box_loss(self, positives: _Positives) -> Tensor:
-        return self.box_loss(positives.output.box_deltas, positives.boxes, positives.anchors, self.codec)
+    def _penalty(self, class_rows: Tensor | None) -> Tensor:
+        if class_rows is None:
+            raise ValueError("class_l2 needs class_rows: the head's weights of the class logits")
+        return self.class_l2 * l2_penalty(class_rows)
+
+
+def _positives(
+    output: HeadOutput,
+    assignment: Assignment,
+    truth: Sequence[GroundTruth],
+    targets: Tensor,
+    anchors: Tensor,
+    teacher: HeadOutput | None,
+) -> Positives:
+    """Look up what the positives answer for; ``targets`` (sum of M, C) are those of all boxes."""
+    matched = assignment.matched
+    image, anchor = (matched >= 0).nonzero(as_tuple=True)
+    # Row of each image's first box when the boxes of all images are put one after the other.
+    starts = torch.tensor([0, *(len(one.boxes) for one in truth)], device=matched.device).cumsum(0)
+    row = starts[image] + matched[image, anchor]
+    weights = None
+    if any(one.weights is not None for one in truth):
+        weights = torch.cat(
+            [one.boxes.new_ones(len(one.boxes)) if one.weights is None else one.weights for one in truth]
+        )[row]
+    return Positives(
+        image,
+        anchor,
+        _rows(output, image, anchor),
+        targets[row],
+        torch.cat([one.class_known for one in truth])[row],
+        torch.cat([one.boxes for one in truth])[row],
+        anchors[anchor],
+        weights,
+        None if teacher is None else _rows(teacher, image, anchor),
+    )
+
+
+def _rows(output: HeadOutput, image: Tensor, anchor: Tensor) -> HeadOutput:
+    # One gather for all branches: its backward writes into one tensor of the output's size, not three.
+    embeddings = None if output.embeddings is None else output.embeddings[image, anchor]
+    return HeadOutput(output.raw[image, anchor], embeddings)
+
+
+def _weighted(loss: Tensor, weights: Tensor | None) -> Tensor:
+    return loss if weights is None else loss * weights.to(loss.dtype)
 
 
 def _per_image(loss: Tensor, image: Tensor, images: int) -> Tensor:
     """(B,) sums of (P,) losses."""
     return loss.new_zeros(images).index_add(0, image, loss)
+
+
+def _classes_seen(class_term: Tensor, logits: Tensor, targets: Tensor) -> ClassesSeen | None:
+    """Look at the gradient that the class term, weighted and divided, sends into the (N, C) class logits."""
+    if not class_term.requires_grad:
+        return None
+    (gradient,) = torch.autograd.grad(class_term, logits, retain_graph=True)
+    size, yes = gradient.abs().float(), targets > 0
+    nothing = torch.zeros_like(size)
+    return ClassesSeen(
+        targets.sum(dim=0).float(), size.where(yes, nothing).sum(dim=0), size.where(~yes, nothing).sum(dim=0)
+    )
 
 
 def _check(

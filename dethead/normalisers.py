@@ -25,6 +25,8 @@ class Counts(NamedTuple):
     """Images, float scalar."""
     processes: Tensor
     """Processes whose gradients are averaged, float scalar."""
+    running_positives: Tensor | None = None
+    """Running mean of the positives of a step, where the loop keeps one (``dethead.running``)."""
 
 
 def count(assignment: Assignment) -> Counts:
@@ -52,6 +54,19 @@ Normaliser = Callable[[Counts, Assignment], Tensor]
 def by_positives(counts: Counts, assignment: Assignment) -> Tensor:
     """Divide by the positive anchors (SSD, YOLOX)."""
     return _or_one(counts.positives)
+
+
+def by_positives_plus_one(counts: Counts, assignment: Assignment) -> Tensor:
+    """Divide by the positive anchors and one (EfficientDet)."""
+    return counts.positives + 1.0
+
+
+def by_running_positives(counts: Counts, assignment: Assignment) -> Tensor:
+    """Divide by the running mean of the positives, so that batches with few weigh little (Detectron2).
+
+    Without a loop that keeps the mean (``dethead.running.RunningState``) it is ``by_positives``.
+    """
+    return _or_one(counts.positives if counts.running_positives is None else counts.running_positives)
 
 
 def by_positives_per_image(counts: Counts, assignment: Assignment) -> Tensor:

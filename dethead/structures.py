@@ -12,6 +12,7 @@ Boxes are float32 ``(x1, y1, x2, y2)`` in pixels of the network input, unless a 
 "original pixels". Labels are int64 in ``[0, C)``. Sizes are ``(height, width)``.
 """
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import torch
@@ -38,6 +39,8 @@ class GroundTruth(NamedTuple):
     """(G, 4) crowd and don't-care regions."""
     class_known: Tensor
     """(M,) bool; False: the object trains confidence and box, but not the class."""
+    weights: Tensor | None = None
+    """(M,) float >= 0: sample weights, factors on all that a box is taught; None: 1 each."""
 
     @classmethod
     def from_labels(
@@ -47,6 +50,7 @@ class GroundTruth(NamedTuple):
         num_classes: int,
         ignore_boxes: Tensor | None = None,
         ignore_index: int = UNKNOWN_CLASS,
+        weights: Tensor | None = None,
     ) -> "GroundTruth":
         """Make the ground truth of boxes with one label each.
 
@@ -56,6 +60,7 @@ class GroundTruth(NamedTuple):
             num_classes: C.
             ignore_boxes: (G, 4), none by default.
             ignore_index: the label that means "an object, class unknown".
+            weights: (M,) sample weights, 1 each by default.
 
         Raises:
             ValueError: shapes that do not fit, or a label that is neither in [0, C) nor ``ignore_index``.
@@ -80,11 +85,13 @@ class GroundTruth(NamedTuple):
         targets[known, labels[known]] = 1.0
         if ignore_boxes is None:
             ignore_boxes = boxes.new_zeros(0, 4)
-        return cls(boxes, targets, ignore_boxes, known)
+        return cls(boxes, targets, ignore_boxes, known, weights)
 
     def to(self, device: torch.device | str) -> "GroundTruth":
         """Give the same on another device."""
-        return GroundTruth(*(value.to(device, non_blocking=True) for value in self))
+        return GroundTruth(
+            *(None if value is None else value.to(device, non_blocking=True) for value in self)  # type: ignore[arg-type]
+        )
 
 
 class Resize(NamedTuple):
@@ -206,6 +213,17 @@ class Assignment(NamedTuple):
     """(B, A) soft target in [0, 1], from assigners that give one."""
 
 
+class ClassesSeen(NamedTuple):
+    """What each class got, in one step or in a run so far; some class losses depend on it."""
+
+    positives: Tensor
+    """(C,) positive anchors of the class; soft and several labels count with their targets."""
+    yes_gradient: Tensor
+    """(C,) sum of |d class term / d logit| where the target is above 0: what pulls the class up."""
+    no_gradient: Tensor
+    """(C,) the same where the target is 0: what pushes the class down."""
+
+
 class LossTerms(NamedTuple):
     """Scalars of one step; the term weights are already in."""
 
@@ -214,6 +232,20 @@ class LossTerms(NamedTuple):
     classification: Tensor
     confidence: Tensor
     box: Tensor
+    extra: Mapping[str, Tensor] = {}  # never written to
+    """Further terms by name: embedding, distillation, class_l2."""
+    seen: ClassesSeen | None = None
+    """What each class got in this step, if the criterion observes it; no part of the loss."""
+
+    def scalars(self) -> dict[str, Tensor]:
+        """Give total, the three terms and the extra ones by name."""
+        return {
+            "total": self.total,
+            "classification": self.classification,
+            "confidence": self.confidence,
+            "box": self.box,
+            **self.extra,
+        }
 
 
 class Detections(NamedTuple):

@@ -18,8 +18,11 @@ from dethead.normalisers import (
     by_anchors,
     by_positives,
     by_positives_per_image,
+    by_positives_plus_one,
+    by_running_positives,
     count,
 )
+from dethead.running import RunningState, add_seen
 from dethead.schemes import SigmoidBCE, SoftmaxCE
 from dethead.structures import (
     BACKGROUND,
@@ -27,6 +30,7 @@ from dethead.structures import (
     UNKNOWN_CLASS,
     Anchors,
     Assignment,
+    ClassesSeen,
     GroundTruth,
     HeadOutput,
 )
@@ -81,7 +85,7 @@ def test_terms_by_hand_and_the_truth_of_the_second_image():
     unmatched = GroundTruth.from_labels(ANCHORS.boxes[:1], torch.tensor([0]), num_classes=3)
     terms = loss(zeros(2), matched, [unmatched, OBJECT], ANCHORS)
     wanted = [2 * math.log(3), math.log(2), 0.2 / 10]
-    assert [t.item() for t in terms[1:]] == pytest.approx(wanted, rel=1e-5)
+    assert [t.item() for t in terms[1:4]] == pytest.approx(wanted, rel=1e-5)
     assert terms.total.item() == pytest.approx(sum(wanted), rel=1e-5)
 
 
@@ -89,7 +93,7 @@ def test_by_default_every_term_has_weight_one_and_is_divided_by_the_positives():
     truth = GroundTruth.from_labels(ANCHORS.boxes[:2], torch.tensor([0, 1]), num_classes=3)
     terms = make_loss()(zeros(1), assign([0, 1, BACKGROUND]), [truth], ANCHORS)
     wanted = [2 * math.log(3) / 2, 3 * math.log(2) / 2, 0]
-    assert [t.item() for t in terms[1:]] == pytest.approx(wanted)
+    assert [t.item() for t in terms[1:4]] == pytest.approx(wanted)
 
 
 def test_each_positive_learns_its_own_truth_in_every_image():
@@ -114,8 +118,8 @@ def test_term_weights_multiply_their_term_alone(weights):
     arguments = zeros(1), assign([IGNORE, 0, BACKGROUND]), [OBJECT], ANCHORS
     plain = make_loss()(*arguments)
     weighted = make_loss(**{t: Term(w) for t, w in zip(TERMS, weights, strict=True)})(*arguments)
-    wanted = [w * term.item() for w, term in zip(weights, plain[1:], strict=True)]
-    assert [term.item() for term in weighted[1:]] == pytest.approx(wanted)
+    wanted = [w * term.item() for w, term in zip(weights, plain[1:4], strict=True)]
+    assert [term.item() for term in weighted[1:4]] == pytest.approx(wanted)
     assert weighted.total.item() == pytest.approx(sum(wanted))
 
 
@@ -199,7 +203,7 @@ def test_the_iou_target_gives_the_box_no_gradient():
 
 
 def test_another_confidence_target_is_refused():
-    with pytest.raises(ValueError, match="'one' or 'iou', got 'giou'"):
+    with pytest.raises(ValueError, match="'one', 'iou' or 'quality', got 'giou'"):
         make_loss(confidence_target="giou")
 
 
@@ -245,7 +249,7 @@ def test_a_batch_without_objects_is_finite_and_attached(scheme, normaliser, valu
     output = HeadOutput(torch.randn(2, 3, 8, requires_grad=True))
     loss = with_all(normaliser, scheme, confidence_target=target)
     terms = loss(output, assign([value] * 3, [value] * 3), [NOTHING, NOTHING], ANCHORS)
-    assert all(term.requires_grad for term in terms)
+    assert all(term.requires_grad for term in terms.scalars().values())
     terms.total.backward()
     assert terms.classification.item() == terms.box.item() == 0
     assert bool(terms.confidence == 0) == (value == IGNORE)
@@ -259,7 +263,7 @@ def test_half_precision_outputs_give_float32_terms(scheme, dtype):
     raw = torch.randn(1, 3, 8).to(dtype)
     arguments = assign([IGNORE, 0, BACKGROUND]), [OBJECT], ANCHORS
     half, whole = (make_loss(scheme)(HeadOutput(one), *arguments) for one in (raw, raw.float()))
-    for a, b in zip(half, whole, strict=True):
+    for a, b in zip(half.scalars().values(), whole.scalars().values(), strict=True):
         assert a.dtype == torch.float32
         torch.testing.assert_close(a, b)
 
@@ -317,7 +321,7 @@ def test_two_times_four_accumulated_images_give_the_gradient_of_eight(scheme, no
 
 def mean_over_processes(counts):
     """What the training loop does: all counts averaged, and the number of processes set."""
-    mean = Counts(*(torch.stack(values).mean() for values in zip(*counts, strict=True)))
+    mean = Counts(*(torch.stack(values).mean() for values in [*zip(*counts, strict=True)][:4]))
     return mean._replace(processes=torch.tensor(float(len(counts))))
 
 
@@ -397,3 +401,176 @@ def test_truth_of_another_number_of_classes_is_refused_by_its_image():
     four = GroundTruth.from_labels(ANCHORS.boxes[:1], torch.tensor([3]), num_classes=4)
     with pytest.raises(ValueError, match=r"truth 1 has targets \(1, 4\) for 1 boxes and 3 classes"):
         make_loss()(zeros(2), assign([BACKGROUND] * 3, [0, BACKGROUND, IGNORE]), [NOTHING, four], ANCHORS)
+
+
+# --- the other settings
+
+
+def test_over_all_anchors_background_is_taught_no_and_ignored_anchors_nothing():
+    # 2 anchors not ignored, 3 classes: 6 answers at ln 2, divided by one positive
+    loss = make_loss(SigmoidBCE(), class_on="all")
+    output = zeros(1)
+    terms = loss(output, assign([IGNORE, 0, BACKGROUND]), [OBJECT], ANCHORS)
+    assert terms.classification.item() == pytest.approx(6 * math.log(2), rel=1e-6)
+    terms.total.backward()
+    gradient = HeadOutput(output.raw.grad).class_logits[0]
+    assert gradient.tolist() == [[0, 0, 0], [0.5, 0.5, -0.5], [0.5, 0.5, 0.5]]
+
+
+def test_over_all_anchors_an_object_of_unknown_class_is_taught_nothing():
+    output = zeros(1)
+    arguments = assign([BACKGROUND, 0, BACKGROUND]), [UNKNOWN], ANCHORS
+    make_loss(SigmoidBCE(), class_on="all")(output, *arguments).total.backward()
+    assert HeadOutput(output.raw.grad).class_logits[0, 1].tolist() == [0, 0, 0]
+
+
+def test_a_softmax_over_all_anchors_is_refused_with_the_reason():
+    with pytest.raises(ValueError, match=r"needs a scheme that can answer 'none of them'.*sum to 1"):
+        make_loss(SoftmaxCE(), class_on="all")
+
+
+def test_the_quality_of_the_assigner_is_what_confidence_and_class_are_taught():
+    assignment = assign([IGNORE, 0, BACKGROUND])
+    assignment = assignment._replace(quality=torch.tensor([[0.0, 0.25, 0.0]]))
+    loss = make_loss(SigmoidBCE(quality_target=True), confidence_target="quality")
+    output = zeros(1)
+    loss(output, assignment, [OBJECT], ANCHORS).total.backward()
+    gradient = HeadOutput(output.raw.grad)
+    assert gradient.class_logits[0, 1].tolist() == [0.5, 0.5, 0.25]
+    assert gradient.confidence_logits[0].tolist() == [0, 0.25, 0.5]
+
+
+def test_on_positives_alone_background_is_taught_no_confidence():
+    # 2 positives, taught 1 at logit 0: -1/2 each over 2 positives; the others nothing
+    loss = make_loss(confidence_on="positives")
+    output = zeros(2)
+    terms = loss(output, assign([IGNORE, 0, BACKGROUND], [0, BACKGROUND, IGNORE]), [OBJECT] * 2, ANCHORS)
+    assert terms.confidence.item() == pytest.approx(math.log(2))
+    terms.confidence.backward()
+    assert HeadOutput(output.raw.grad).confidence_logits.tolist() == [[0, -0.25, 0], [-0.25, 0, 0]]
+
+
+def test_mining_background_for_a_confidence_that_has_none_is_refused():
+    with pytest.raises(ValueError, match="hard_negatives 3 chooses background anchors"):
+        make_loss(confidence_on="positives", hard_negatives=3)
+
+
+def test_another_confidence_on_is_refused():
+    with pytest.raises(ValueError, match="confidence_on must be 'all' or 'positives', got 'none'"):
+        make_loss(confidence_on="none")
+
+
+def test_confidence_target_quality_needs_an_assigner_that_gives_one():
+    loss = make_loss(confidence_target="quality")
+    with pytest.raises(ValueError, match="needs an assigner that gives one"):
+        loss(zeros(1), assign([IGNORE, 0, BACKGROUND]), [OBJECT], ANCHORS)
+
+
+def test_a_quality_scheme_is_taught_the_iou_of_the_decoded_box_where_the_assigner_gives_none():
+    output = zeros(1)
+    loss = make_loss(SigmoidBCE(quality_target=True))
+    loss(output, assign([IGNORE, 0, BACKGROUND]), [OBJECT], ANCHORS).total.backward()
+    wanted = 0.5 - iou(ANCHORS.boxes[1], OBJECT.boxes[0]).item()
+    assert HeadOutput(output.raw.grad).class_logits[0, 1, 2].item() == pytest.approx(wanted)
+
+
+def test_hard_negatives_keeps_the_hardest_background_of_the_batch_also_in_images_without_objects():
+    raw = torch.zeros(2, 3, 8)
+    raw[..., 3] = torch.tensor([[1.0, 0.0, -1.0], [3.0, 2.0, -2.0]])  # confidence logits
+    output = HeadOutput(raw.requires_grad_())
+    loss = make_loss(hard_negatives=2)
+    loss(
+        output, assign([BACKGROUND, 0, BACKGROUND], [BACKGROUND] * 3), [OBJECT, NOTHING], ANCHORS
+    ).total.backward()
+    kept = HeadOutput(raw.grad).confidence_logits != 0
+    assert kept.tolist() == [[False, True, False], [True, True, False]]
+
+
+def test_sample_weights_multiply_all_that_a_box_is_taught_and_no_background():
+    arguments = zeros(1), assign([BACKGROUND, 0, BACKGROUND])
+    plain = make_loss()(*arguments, [OBJECT], ANCHORS)
+    terms = make_loss()(*arguments, [OBJECT._replace(weights=torch.tensor([3.0]))], ANCHORS)
+    assert terms.classification.item() == pytest.approx(3 * plain.classification.item())
+    assert terms.box.item() == pytest.approx(3 * plain.box.item())
+    assert terms.confidence.item() == pytest.approx((3 + 2) * math.log(2))
+
+
+@pytest.mark.parametrize("class_on", ["positives", "all"])
+def test_sample_weights_of_one_change_nothing(class_on):
+    raw, assignment = torch.randn(1, 3, 8), assign([BACKGROUND, 0, BACKGROUND])
+    loss = make_loss(SigmoidBCE(), class_on=class_on)
+    plain = loss(HeadOutput(raw), assignment, [OBJECT], ANCHORS)
+    ones = loss(HeadOutput(raw), assignment, [OBJECT._replace(weights=torch.ones(1))], ANCHORS)
+    assert [t.item() for t in ones[:4]] == [t.item() for t in plain[:4]]
+
+
+def test_the_penalty_of_the_class_rows_enters_once_however_the_step_is_cut():
+    rows = torch.tensor([[1.0, -2.0], [0.5, 0.0]], requires_grad=True)
+    loss = make_loss(class_l2=0.1)
+    arguments = zeros(1), assign([BACKGROUND] * 3), [NOTHING], ANCHORS
+    terms = loss(*arguments, class_rows=rows)
+    assert terms.extra["class_l2"].item() == pytest.approx(0.1 * 5.25)
+    counts = count(assign([BACKGROUND] * 3, [BACKGROUND] * 3))
+    half = loss(*arguments, counts=counts, class_rows=rows)
+    assert half.extra["class_l2"].item() == pytest.approx(0.1 * 5.25 / 2)
+    assert half.total.item() == pytest.approx(
+        sum(t.item() for n, t in half.scalars().items() if n != "total")
+    )
+    half.total.backward()
+    torch.testing.assert_close(rows.grad, 0.1 * rows.detach())
+
+
+def test_a_penalty_without_the_weights_is_refused():
+    with pytest.raises(ValueError, match="class_l2 needs class_rows"):
+        make_loss(class_l2=0.1)(zeros(1), assign([BACKGROUND] * 3), [NOTHING], ANCHORS)
+
+
+def test_further_losses_of_the_positives_are_terms_of_their_own():
+    extra = {"size": (Term(0.5), lambda positives: positives.boxes[:, 2] - positives.boxes[:, 0])}
+    terms = make_loss(extra=extra)(zeros(1), assign([0, 0, BACKGROUND]), [OBJECT], ANCHORS)
+    assert terms.extra["size"].item() == pytest.approx(0.5 * 2 * 10 / 2)
+    assert terms.scalars()["size"] is terms.extra["size"]
+
+
+@every_scheme
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_what_each_class_got_is_the_gradient_of_the_class_term(scheme, weight):
+    output = HeadOutput(torch.randn(1, 3, 8).requires_grad_())
+    loss = make_loss(scheme, class_term=Term(weight), observe=True)
+    first = GroundTruth.from_labels(ANCHORS.boxes[:2] + 1, torch.tensor([2, 0]), num_classes=3)
+    terms = loss(output, assign([0, 1, BACKGROUND]), [first], ANCHORS)
+    terms.total.backward()
+    gradient = HeadOutput(output.raw.grad).class_logits[0, :2]
+    yes = torch.tensor([[False, False, True], [True, False, False]])
+    assert terms.seen.positives.tolist() == [1, 0, 1]
+    torch.testing.assert_close(terms.seen.yes_gradient, (gradient.abs() * yes).sum(dim=0))
+    torch.testing.assert_close(terms.seen.no_gradient, (gradient.abs() * ~yes).sum(dim=0))
+
+
+def test_nothing_is_observed_unless_asked_for_or_without_gradient():
+    arguments = assign([0, 0, BACKGROUND]), [OBJECT], ANCHORS
+    assert make_loss()(zeros(1), *arguments).seen is None
+    with torch.no_grad():
+        assert make_loss(observe=True)(zeros(1), *arguments).seen is None
+
+
+def test_positives_plus_one_and_the_running_mean_by_hand():
+    counts, assignment = count(assign([0, 0, BACKGROUND])), assign([0, 0, BACKGROUND])
+    assert by_positives_plus_one(counts, assignment).item() == 3
+    state = RunningState(3)
+    # 0.9 * 100 + 0.1 * 2 = 90.2, then 0.9 * 90.2 + 0.2 = 81.38
+    assert by_running_positives(state.with_mean(counts), assignment).item() == pytest.approx(90.2)
+    assert by_running_positives(state.with_mean(counts), assignment).item() == pytest.approx(81.38)
+    assert by_running_positives(counts, assignment).item() == 2
+
+
+def test_the_running_state_adds_what_steps_saw():
+    state = RunningState(2)
+    step = ClassesSeen(torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.0]), torch.tensor([0.0, 4.0]))
+    state.add(step)
+    state.add(add_seen(step, step))
+    for got, one in zip(state.classes(), step, strict=True):
+        torch.testing.assert_close(got, 3 * one)
+    again = RunningState(2)
+    again.load_state_dict(state.state_dict())
+    assert torch.equal(again.classes().no_gradient, torch.tensor([0.0, 12.0]))

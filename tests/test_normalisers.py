@@ -26,7 +26,7 @@ ALL_IGNORED = assign([IGNORE] * 4)
 
 
 def numbers(counts):
-    return [value.item() for value in counts]
+    return [value.item() for value in counts[:4]]
 
 
 def test_counts_by_hand():
@@ -35,7 +35,7 @@ def test_counts_by_hand():
 
 def test_counts_are_float_scalars():
     # integers cannot be averaged over processes
-    assert all(value.dtype == torch.float32 and value.ndim == 0 for value in count(MIXED))
+    assert all(value.dtype == torch.float32 and value.ndim == 0 for value in count(MIXED)[:4])
 
 
 def test_counts_of_micro_batches_add_up_but_not_their_processes():

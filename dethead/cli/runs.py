@@ -33,6 +33,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     weights: Annotated[Path | None, typer.Option(help="File of backbone weights.")] = None,
     init_from: Annotated[Path | None, typer.Option(help="Run whose weights are the start.")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="Run to follow, for loss.distillation.")] = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
     threads: ThreadsOption = None,
@@ -56,6 +57,7 @@ def train(
         val_images=val_images,
         weights=weights,
         init_from=init_from,
+        teacher=teacher,
         device=device,
         workers=_workers(workers),
         trackers=tuple(tracker or ()),
@@ -73,6 +75,7 @@ def evaluate(
     data: DataOption,
     split: Annotated[str, typer.Option(help="Which part of the data.")] = "val",
     official: Annotated[bool, typer.Option("--official", help="Let pycocotools compute.")] = False,
+    oracles: Annotated[bool, typer.Option("--oracles", help="Also with each branch true.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
     detections: Annotated[Path | None, typer.Option(help="Write COCO results here.")] = None,
     annotations: Annotated[Path | None, typer.Option(help="In place of the file found.")] = None,
@@ -85,6 +88,7 @@ def evaluate(
     """Score a trained run: COCO mAP on a split of a data set."""
     from dethead.data import find_split
     from dethead.evaluation import write_results
+    from dethead.oracles import oracle_table
     from dethead.training import evaluate_run
     from dethead.training.run_folder import write_atomically
 
@@ -100,12 +104,18 @@ def evaluate(
         workers=_workers(workers),
         official=official,
         keep_detections=detections is not None,
+        oracles=oracles,
     )
     if not done.is_main:
         return
-    Console(width=None if sys.stdout.isatty() else 140).print(done.metrics.as_table())
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(done.metrics.as_table())
+    numbers = done.metrics.as_dict()
+    if oracles:
+        console.print(oracle_table(done.metrics, done.oracles))
+        numbers["oracles"] = {name: metrics.as_dict() for name, metrics in done.oracles.items()}
     if json_file is not None:
-        write_atomically(json_file, json.dumps(done.metrics.as_dict(), indent=2))
+        write_atomically(json_file, json.dumps(numbers, indent=2))
     if detections is not None:
         found = [done.detections[place] for place in range(len(done.coco))]
         ids = done.coco.classes.category_ids

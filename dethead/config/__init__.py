@@ -4,7 +4,28 @@ A config is one complete run. Shipped files spell out what they decide; a user's
 that has a default. ``load`` reads a file, lays ``key.sub=value`` overrides over it and checks the whole.
 """
 
-from dethead.config.reading import ConfigError, check, dump, find, load, shipped
+from dethead.config.reading import (
+    ConfigError,
+    check,
+    check_scheme,
+    dump,
+    find,
+    load,
+    override_with,
+    scheme_settings,
+    shipped,
+)
 from dethead.config.sections import Run
 
-__all__ = ["ConfigError", "Run", "check", "dump", "find", "load", "shipped"]
+__all__ = [
+    "ConfigError",
+    "Run",
+    "check",
+    "check_scheme",
+    "dump",
+    "find",
+    "load",
+    "override_with",
+    "scheme_settings",
+    "shipped",
+]

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from dethead.config.sections import UNKNOWN_NAME, Run
+from dethead.config.sections import UNKNOWN_NAME, Run, Section
+from dethead.config.sections.schemes import SCHEME_SECTIONS, ClassScheme
 
 
 class ConfigError(ValueError):
@@ -29,7 +30,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Run:
     path = find(source)
     values = _read_yaml(path)
     for override in overrides:
-        _override(values, override)
+        override_with(values, override)
     return check(values, str(path))
 
 
@@ -39,6 +40,41 @@ def check(values: Any, source: str) -> Run:
         return Run.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{source}: {_say(one, values)}" for one in error.errors())) from None
+
+
+def check_scheme(values: Mapping[str, Any]) -> Section:
+    """Check the values of a ``class_scheme`` section by itself.
+
+    Raises:
+        ConfigError: a line per mistake; also for counts that only a training set could give.
+    """
+    whole = {"class_scheme": dict(values)}
+    try:
+        scheme: Section = TypeAdapter(ClassScheme).validate_python(whole["class_scheme"])
+    except ValidationError as error:
+        lines = (_say({**one, "loc": ("class_scheme", *one["loc"])}, whole) for one in error.errors())
+        raise ConfigError("\n".join(lines)) from None
+    if getattr(scheme, "class_counts", None) == "data":
+        raise ConfigError(
+            "class_scheme.class_counts: give the boxes of each class, e.g. class_counts=[90,9,1]"
+        )
+    return scheme
+
+
+def scheme_settings(name: str) -> list[str]:
+    """Say the settings of a class scheme, a line each: key, type, default, what it is.
+
+    Raises:
+        KeyError: no such scheme.
+    """
+    section = SCHEME_SECTIONS[name]
+    lines = []
+    for key, field in section.model_fields.items():
+        if key != "name":
+            default = "required" if field.is_required() else f"default {field.default}"
+            meaning = " ".join((field.description or "").split())
+            lines.append(f"{key}: {default}" + (f". {meaning}" if meaning else ""))
+    return lines
 
 
 def dump(run: Run) -> str:
@@ -96,8 +132,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _override(values: dict[str, Any], override: str) -> None:
-    """Lay one ``key.sub=value`` over the values of a file."""
+def override_with(values: dict[str, Any], override: str) -> None:
+    """Lay one ``key.sub=value`` over the values of a file.
+
+    Raises:
+        ConfigError: text of another form.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"{override!r}: an override must look like key.sub=value")

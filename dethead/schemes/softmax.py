@@ -1,4 +1,4 @@
-"""Schemes whose classes compete: the probabilities are a softmax, the truth is one label (or a share of one)."""
+"""Schemes whose classes compete: the probabilities of a box are a softmax."""
 
 import math
 from collections.abc import Sequence

@@ -26,6 +26,7 @@ def environment(inputs: Inputs, accelerator: Accelerator) -> dict[str, Any]:
         "weights": inputs.weights,
         "train": inputs.train.annotations,
         "val": inputs.val.annotations,
+        "teacher": None if inputs.teacher is None else best_of(inputs.teacher),
         "init_from": None if inputs.init_from is None else best_of(inputs.init_from),
     }
     return {

@@ -9,6 +9,7 @@ from dethead.config import Run, check
 from dethead.data import CocoSet, Split
 from dethead.detector import Detector
 from dethead.evaluation import CocoMetrics, official_metrics
+from dethead.oracles import BranchOracles
 from dethead.postprocess import Postprocessor
 from dethead.structures import Detections
 from dethead.training import checkpoint
@@ -65,6 +66,8 @@ class Evaluated:
     """The truth it was scored against."""
     detections: dict[int, Detections]
     """By place in ``coco``, if they were asked for."""
+    oracles: dict[str, CocoMetrics]
+    """With a branch replaced by the truth, by name of the oracle, if they were asked for."""
     is_main: bool
     """Whether this process is the one that has the numbers of all images."""
 
@@ -78,6 +81,7 @@ def evaluate_run(
     workers: int = 0,
     official: bool = False,
     keep_detections: bool = False,
+    oracles: bool = False,
 ) -> Evaluated:
     """Give the COCO numbers of a run's best weights on a split.
 
@@ -89,6 +93,7 @@ def evaluate_run(
         workers: processes that read images.
         official: let pycocotools itself compute the numbers.
         keep_detections: give the detections, too.
+        oracles: give the numbers with each branch replaced by the truth, too, by our own engine.
 
     Raises:
         RunFolderError, CheckpointError, DataError: nothing to load, or data that does not fit the run.
@@ -106,8 +111,14 @@ def evaluate_run(
             batch_size=batch_size,
             workers=workers,
             keep_detections=keep_detections,
+            oracles=_oracles(finished) if oracles else None,
             progress=progress,
         )
     evaluator = scored.evaluator
     metrics = official_metrics(evaluator.arrays()) if official else evaluator.compute()
-    return Evaluated(metrics, dataset.coco, scored.detections, accelerator.is_main_process)
+    replaced = {name: one.compute() for name, one in scored.oracles.items()}
+    return Evaluated(metrics, dataset.coco, scored.detections, replaced, accelerator.is_main_process)
+
+
+def _oracles(finished: FinishedRun) -> BranchOracles:
+    return BranchOracles(finished.postprocessor, build.assigner(finished.run))

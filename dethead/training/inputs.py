@@ -33,6 +33,7 @@ class Inputs:
         val: of the validation set.
         weights: file of backbone weights.
         init_from: folder of a finished run whose weights are the start (fine-tuning).
+        teacher: folder of a finished run to follow (distillation).
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         workers: processes that read images.
         trackers: names of experiment trackers known to Accelerate, such as "tensorboard".
@@ -42,6 +43,7 @@ class Inputs:
     val: Split
     weights: Path | None = None
     init_from: Path | None = None
+    teacher: Path | None = None
     device: str = "auto"
     workers: int = 0
     trackers: tuple[str, ...] = ()
@@ -57,6 +59,7 @@ class Inputs:
         val_images: Path | None = None,
         weights: Path | None = None,
         init_from: Path | None = None,
+        teacher: Path | None = None,
         device: str = "auto",
         workers: int = 0,
         trackers: tuple[str, ...] = (),
@@ -66,7 +69,7 @@ class Inputs:
         Raises:
             DataError: a file or folder that is not there.
         """
-        for path in (weights, init_from):
+        for path in (weights, init_from, teacher):
             if path is not None and not path.exists():
                 raise DataError(f"{path}: no such file or folder")
         return cls(
@@ -74,6 +77,7 @@ class Inputs:
             val=find_split(data, "val", annotations=val_annotations, images=val_images),
             weights=weights,
             init_from=init_from,
+            teacher=teacher,
             device=device,
             workers=workers,
             trackers=trackers,
@@ -108,7 +112,7 @@ def open_data(run: Run, inputs: Inputs) -> RunData:
     transform = TrainTransform(**run.data.augment.model_dump())
     train_set = _read(inputs.train, run, run.data.classes)
     # By name, also where the config takes all categories: their ids may differ between the files.
-    val_set = _read(inputs.val, run, run.data.classes or list(train_set.classes.names))
+    val_set = _read(inputs.val, run, _chosen(run, train_set.classes.names))
     run.check_lists(len(train_set.classes.names))
     _check_scheme(run, train_set)
     if len(train_set) < run.training.batch_size:
@@ -135,7 +139,7 @@ def check_files(run: Run, inputs: Inputs, data: RunData) -> None:
 
 def open_split(run: Run, split: Split, classes: tuple[str, ...]) -> DetectionDataset:
     """Read one set as a finished run wants it: for evaluation, its classes in its order."""
-    coco = _read(split, run, run.data.classes or list(classes))
+    coco = _read(split, run, _chosen(run, classes))
     height, width = run.data.image_size
     return DetectionDataset(coco, split.images, (height, width), None, run.seed, run.data.skip_unreadable)
 
@@ -150,8 +154,15 @@ def describe(coco: CocoSet) -> str:
         boxes,
         f"ignore regions {ignored}",
     ]
+    if coco.weights is not None:
+        parts.append(f"sample weights {float(coco.weights.min()):g} to {float(coco.weights.max()):g}")
     parts += [f"{reason}: {count} left out" for reason, count in coco.dropped.items() if count]
     return "; ".join(parts)
+
+
+def _chosen(run: Run, names: tuple[str, ...]) -> ClassChoice:
+    """The choice of classes for a set whose C names, parents and all, are known from the training."""
+    return run.data.classes or list(names[: len(names) - len(run.data.hierarchy)])
 
 
 def _read(split: Split, run: Run, classes: ClassChoice) -> CocoSet:
@@ -159,6 +170,7 @@ def _read(split: Split, run: Run, classes: ClassChoice) -> CocoSet:
         return CocoSet.read(
             split.annotations,
             classes,
+            hierarchy=run.data.hierarchy,
             other_categories=run.data.other_categories,
             invalid_boxes=run.data.invalid_boxes,
             merge_equal_boxes=run.data.merge_equal_boxes,
@@ -184,9 +196,11 @@ def _check_scheme(run: Run, coco: CocoSet) -> None:
     if len(several) and build.class_scheme(run).exclusive:
         row = int(several[0])
         image = int(coco.image_ids[int((coco.starts <= row).sum()) - 1])
+        reason = f" under data.hierarchy {run.data.hierarchy}" if run.data.hierarchy else ""
         raise ConfigError(
             f"class_scheme {run.class_scheme.name!r} gives a box one class, but {coco.path} has "
-            f"{len(several)} boxes with several labels (the first in image {image}); use sigmoid_bce"
+            f"{len(several)} boxes with several labels{reason} (the first in image {image}); use sigmoid_bce "
+            "or multilabel_softmax"
         )
 
 

@@ -2,9 +2,11 @@
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import reduce
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,17 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, broadcast_object_list, gather_object
+from rich.console import Console
 from torch import Tensor
 
 from dethead import build
 from dethead.config import Run
 from dethead.data import EpochBatches, make_loader
 from dethead.normalisers import Counts, add_counts, count
-from dethead.structures import Assignment, Batch, HeadOutput, LossTerms
+from dethead.running import RunningState, add_seen
+from dethead.structures import Assignment, Batch, ClassesSeen, HeadOutput, LossTerms
 from dethead.training import checkpoint
+from dethead.training.by_class import table
 from dethead.training.ema import WeightAverage
 from dethead.training.environment import environment
 from dethead.training.fine_tuning import take_weights
@@ -30,7 +35,8 @@ from dethead.training.progress import bar
 from dethead.training.record import Record, Window
 from dethead.training.run_folder import RunFolder, RunFolderError, best_of, write_atomically
 from dethead.training.signals import stop_requests
-from dethead.training.validation import Objective, Scored, predictions, score
+from dethead.training.teacher import load_teacher
+from dethead.training.validation import Objective, Scored, score
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +87,8 @@ class Trainer:
         if run.training.compile:
             self.detector.compile()
         self.assigner, self.criterion = build.assigner(run), build.criterion(run)
+        self.state = RunningState(num_classes).to(accelerator.device)
+        self.teacher = load_teacher(run, inputs, data, accelerator)
         self.postprocessor = build.postprocessor(run)
         optimizer = make_optimizer(run, self.detector)
         self.model, self.optimizer = accelerator.prepare(self.detector, optimizer)
@@ -97,11 +105,10 @@ class Trainer:
 
     def _sampler(self) -> EpochBatches:
         return EpochBatches(
-            len(self.data.train),
+            build.order(self.run, self.data.train.coco),
             self.settings.batch_size // self.settings.accumulate,
             seed=self.run.seed,
             epoch=0,
-            shuffle=True,
             drop_last=True,
             rank=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
@@ -140,6 +147,7 @@ class Trainer:
         if self.average is not None:
             self.average.module.load_state_dict(values["average"])
         self.optimizer.load_state_dict(values["optimizer"])
+        self.state.load_state_dict(values["running"])
         if self.accelerator.scaler is not None and values["scaler"]:
             self.accelerator.scaler.load_state_dict(values["scaler"])
         self.step, self.validated, self.seconds = values["step"], values["validated"], values["seconds"]
@@ -160,6 +168,7 @@ class Trainer:
                 "model": self.detector.state_dict(),
                 "average": self.average.module.state_dict() if self.average else {},
                 "optimizer": self.optimizer.state_dict(),
+                "running": self.state.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else {},
                 "random": random,
                 "step": self.step,
@@ -243,16 +252,51 @@ class Trainer:
             last = index == len(batches) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 output = self._forward(batch) if output is None else output
-                terms.append(self.criterion(output, assignment, batch.truth, self.anchors, counts=counts))
+                terms.append(self._loss(batch, output, assignment, counts))
                 self.accelerator.backward(terms[-1].total)
-        sums = torch.stack([torch.stack([*one]).detach() for one in terms]).sum(dim=0)
+        sums = {
+            name: torch.stack([one.scalars()[name].detach() for one in terms]).sum()
+            for name in terms[0].scalars()
+        }
         norm = self._clip(sums, batches)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
         if self.average is not None:
             self.average.update(self.detector, self.step)
-        self._note(sums, norm, counts)
+        self._note(sums, norm, counts, self._remember(terms))
+
+    def _loss(
+        self, batch: Batch, output: HeadOutput, assignment: Assignment, counts: Counts | None = None
+    ) -> LossTerms:
+        terms: LossTerms = self.criterion(
+            output,
+            assignment,
+            batch.truth,
+            self.anchors,
+            counts=counts,
+            seen=self.state.classes(),
+            teacher=self._ask_teacher(batch),
+            class_rows=self.detector.head.class_rows if self.run.loss.class_l2 else None,
+        )
+        return terms
+
+    def _ask_teacher(self, batch: Batch) -> HeadOutput | None:
+        if self.teacher is None:
+            return None
+        with torch.no_grad(), self.accelerator.autocast():
+            output: HeadOutput = self.teacher(batch.images.to(self.accelerator.device, non_blocking=True))
+        return output
+
+    def _remember(self, terms: list[LossTerms]) -> ClassesSeen | None:
+        """Add what the step's micro-batches saw, on all processes, to the running state."""
+        each = [one.seen for one in terms if one.seen is not None]
+        if not each:
+            return None
+        seen = reduce(add_seen, each)
+        seen = ClassesSeen(*self.accelerator.reduce(torch.stack([*seen]), reduction="sum"))
+        self.state.add(seen)
+        return seen
 
     def _forward(self, batch: Batch) -> HeadOutput:
         output: HeadOutput = self.model(batch.images.to(self.accelerator.device, non_blocking=True))
@@ -264,7 +308,7 @@ class Trainer:
         if output is None:
             with torch.no_grad():
                 output = self._forward(batch)
-        seen = predictions(output, self.criterion, self.anchors.boxes)
+        seen = self.postprocessor.predictions(output, self.anchors)
         return self.assigner(self.anchors, batch.truth, seen)
 
     def _agree(self, assignments: list[Assignment]) -> Counts:
@@ -275,13 +319,13 @@ class Trainer:
         processes = self.accelerator.num_processes
         if processes == 1:
             self.stop = self.asked
-            return counts
+            return self.state.with_mean(counts)
         sent = torch.stack([*counts[:3], counts.images.new_tensor(float(self.asked))])
         mean: Tensor = self.accelerator.reduce(sent, reduction="mean")
         self.stop = bool(mean[3] > 0)
-        return Counts(mean[0], mean[1], mean[2], mean.new_tensor(float(processes)))
+        return self.state.with_mean(Counts(mean[0], mean[1], mean[2], mean.new_tensor(float(processes))))
 
-    def _clip(self, sums: Tensor, batches: list[Batch]) -> float:
+    def _clip(self, sums: dict[str, Tensor], batches: list[Batch]) -> float:
         """Clip the gradient; gives its norm before."""
         limit = self.settings.clip_norm
         norm = float(
@@ -293,7 +337,7 @@ class Trainer:
         # With fp16 the optimizer skips such a step and lowers its scale: it helps in a few steps or never.
         self.overflows = 0 if finite else self.overflows + 1
         if not finite and (self.accelerator.scaler is None or self.overflows > MOST_OVERFLOWS):
-            terms = dict(zip(LossTerms._fields, sums.tolist(), strict=True))
+            terms = {name: float(value) for name, value in sums.items()}
             images = [image_id for batch in batches for image_id in batch.image_ids]
             raise FloatingPointError(
                 f"the gradient is not finite (norm {norm}) at step {self.step + 1}; loss terms {terms}; "
@@ -301,12 +345,13 @@ class Trainer:
             )
         return norm
 
-    def _note(self, sums: Tensor, norm: float, counts: Counts) -> None:
+    def _note(self, sums: dict[str, Tensor], norm: float, counts: Counts, seen: ClassesSeen | None) -> None:
         """Add to the window, and write it to the log when it is full."""
-        self.window.add(sums, norm, self.settings.batch_size)
+        self.window.add(sums, norm, self.settings.batch_size, seen)
         if self.step % self.steps_per_epoch and self.step % self.settings.log_every:
             return
-        line = self.window.line(self.accelerator)
+        line: dict[str, Any] = self.window.line(self.accelerator)
+        line |= self.window.class_gradients(self.data.class_names)
         line["lr"] = max(group["lr"] for group in self.optimizer.param_groups)
         line["positives"] = float(counts.positives) * float(counts.processes)
         self.record.steps(line, self.step, self.step / self.steps_per_epoch)
@@ -332,7 +377,7 @@ class Trainer:
                 self.accelerator,
                 batch_size=self.settings.batch_size,
                 workers=self.inputs.workers,
-                objective=Objective(self.assigner, self.criterion),
+                objective=Objective(self.assigner, self.postprocessor, self._loss),
                 progress=progress,
             )
         self.validated = self.step
@@ -362,6 +407,9 @@ class Trainer:
     def _announce(self) -> None:
         for name, dataset in (("train", self.data.train), ("val", self.data.val)):
             self._say(f"{name}: {describe(dataset.coco)}")
+        by_class = table(self.run, self.data.train.coco)
+        if by_class is not None and self.accelerator.is_main_process:
+            Console(width=None if sys.stdout.isatty() else 100).print(by_class)
         self._say(
             f"{self._parameters() / 1e6:.2f} M parameters, {len(self.anchors.boxes)} anchors, "
             f"{self.settings.epochs} epochs of {self.steps_per_epoch} steps of {self.settings.batch_size} "

@@ -3,13 +3,16 @@
 import json
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from dethead.evaluation import CocoMetrics
-from dethead.structures import LossTerms
+from dethead.running import add_seen
+from dethead.structures import ClassesSeen
 from dethead.training.progress import duration
 from dethead.training.run_folder import RunFolder, write_atomically
 
@@ -22,26 +25,36 @@ class Window:
 
     def restart(self) -> None:
         """Forget all steps."""
-        self.sums: Tensor | None = None
+        self.sums: dict[str, Tensor] = {}
+        self.seen: ClassesSeen | None = None
         self.norm, self.finite = 0.0, 0
         self.steps, self.images, self.started = 0, 0, time.perf_counter()
 
-    def add(self, sums: Tensor, norm: float, images: int) -> None:
-        """Add a step: its loss terms, gradient norm and images."""
-        self.sums = sums if self.sums is None else self.sums + sums
+    def add(self, sums: dict[str, Tensor], norm: float, images: int, seen: ClassesSeen | None) -> None:
+        """Add a step: its loss terms, gradient norm, images, and what each class got on all processes."""
+        self.sums = {name: value + self.sums[name] if self.sums else value for name, value in sums.items()}
+        if seen is not None:
+            self.seen = seen if self.seen is None else add_seen(self.seen, seen)
         if norm < math.inf:  # fp16 skips a step that overflows
             self.norm, self.finite = self.norm + norm, self.finite + 1
         self.steps, self.images = self.steps + 1, self.images + images
 
     def line(self, accelerator: Accelerator) -> dict[str, float]:
         """Means over the steps and processes."""
-        assert self.sums is not None
-        mean: Tensor = accelerator.reduce(self.sums / self.steps, reduction="mean")
+        mean: Tensor = accelerator.reduce(torch.stack([*self.sums.values()]) / self.steps, reduction="mean")
         return {
-            **dict(zip(LossTerms._fields, mean.tolist(), strict=True)),
+            **dict(zip(self.sums, mean.tolist(), strict=True)),
             "gradient_norm": self.norm / max(self.finite, 1),
             "images_per_s": self.images / (time.perf_counter() - self.started),
         }
+
+    def class_gradients(self, names: Sequence[str]) -> dict[str, Any]:
+        """Say what pulled each class up and pushed it down: sums of gradients over logits, a step's mean."""
+        if self.seen is None:
+            return {}
+        up, down = (column / self.steps for column in self.seen[1:])
+        pairs = zip(up.tolist(), down.tolist(), strict=True)
+        return {"class_gradient": {n: {"up": u, "down": d} for n, (u, d) in zip(names, pairs, strict=True)}}
 
 
 class Record:
@@ -56,15 +69,15 @@ class Record:
         self.folder, self.accelerator = folder, accelerator
         self.best: dict[str, Any] = {}
         """The validation with the highest AP so far, as in metrics.json."""
-        self.trained: dict[str, float] = {}
+        self.trained: dict[str, Any] = {}
         """The last line about training steps."""
 
-    def steps(self, line: dict[str, float], step: int, epoch: float) -> None:
+    def steps(self, line: dict[str, Any], step: int, epoch: float) -> None:
         """Write a line about training steps."""
         self.trained = line
         if self.accelerator.is_main_process:
             self.folder.append_log({"step": step, "epoch": epoch, **line})
-            self.accelerator.log(line, step=step)
+            self.accelerator.log({n: v for n, v in line.items() if isinstance(v, float)}, step=step)
 
     def validation(
         self, metrics: CocoMetrics, losses: dict[str, float], step: int, epoch: int, totals: dict[str, Any]
@@ -88,7 +101,8 @@ class Record:
         """Say in a line how an epoch went; ``left`` seconds of training are still to come."""
         parts = [f"epoch {epoch}"]
         if self.trained:
-            terms = ", ".join(f"{name} {self.trained[name]:.3f}" for name in LossTerms._fields[1:])
+            names = [name for name in losses if name != "total"]
+            terms = ", ".join(f"{name} {self.trained[name]:.3f}" for name in names)
             parts += [f"loss {self.trained['total']:.3f} ({terms})"]
             parts += [f"{self.trained['images_per_s']:.1f} images/s"]
         parts += [

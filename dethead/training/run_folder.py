@@ -33,17 +33,15 @@ class RunFolder:
         self.last = self.checkpoints / "last.pt"
         self.best = self.checkpoints / "best.pt"
 
-    def check_free(self, run: Run, resume: bool) -> None:
-        """Refuse a folder that holds another run, or without ``resume`` any run.
+    def check_free(self, resume: bool) -> None:
+        """Refuse a folder that holds a run, unless it is to be resumed.
 
         Raises:
             RunFolderError: saying what is there.
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"{self.path}: is a file, not a folder")
-        if resume and self.config.exists():
-            self.check_same(run)
-        elif self.config.exists() or (self.last.exists() and not resume):
+        if not resume and (self.config.exists() or self.last.exists()):
             raise RunFolderError(
                 f"{self.path}: holds a run already; go on with --resume, or name another folder"
             )
@@ -67,11 +65,13 @@ class RunFolder:
         return folder
 
     def check_same(self, run: Run) -> None:
-        """Refuse to resume the run of this folder with another config.
+        """Refuse to resume the run of this folder, if there is one, with another config.
 
         Raises:
             RunFolderError: naming the keys that differ.
         """
+        if not self.config.exists():
+            return
         before = _flat(load(self.config).model_dump(mode="json"))
         now = _flat(run.model_dump(mode="json"))
         keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))

@@ -8,6 +8,7 @@ from accelerate.utils import broadcast_object_list
 
 from dethead.config import Run
 from dethead.training.accelerator import make_accelerator
+from dethead.training.by_class import resolve
 from dethead.training.inputs import Inputs, check_files, open_data
 from dethead.training.loop import Trainer
 from dethead.training.run_folder import RunFolder, RunFolderError
@@ -33,10 +34,13 @@ def train(run: Run, inputs: Inputs, out: Path, *, resume: bool = False) -> dict[
     """
     folder = RunFolder(out)
     resuming = resume and folder.last.is_file()
-    folder.check_free(run, resume)
+    folder.check_free(resume)
     accelerator = make_accelerator(inputs.device, run.training.precision, inputs.trackers, out)
     _check_shared_disk(folder, resuming)
     data = open_data(run, inputs)
+    run = resolve(run, data.train.coco)
+    if resume:
+        folder.check_same(run)
     trainer = Trainer(run, inputs, data, accelerator, folder, resuming)
     check_files(run, inputs, data)
     if resuming:

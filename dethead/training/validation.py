@@ -6,15 +6,14 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor
 
 from dethead.assigners import Assigner
-from dethead.criterion import DetectionLoss
-from dethead.data import DetectionDataset, EpochBatches, make_loader
+from dethead.data import DetectionDataset, EpochBatches, InTurn, make_loader
 from dethead.detector import Detector
 from dethead.evaluation import CocoEvaluator
+from dethead.oracles import ORACLES, BranchOracles
 from dethead.postprocess import Postprocessor
-from dethead.structures import Anchors, Batch, Detections, GroundTruth, HeadOutput, Predictions
+from dethead.structures import Anchors, Assignment, Batch, Detections, HeadOutput, LossTerms
 
 Progress = Callable[[int], None]
 """Called with the number of images that were finished."""
@@ -22,10 +21,12 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What the validation losses are computed with: the training's own assigner and criterion."""
+    """What the validation losses are computed with: the training's own."""
 
     assigner: Assigner
-    criterion: DetectionLoss
+    postprocessor: Postprocessor
+    """Shows an output to an assigner that wants to see it."""
+    loss: Callable[[Batch, HeadOutput, Assignment], LossTerms]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Scored:
     """Mean of each loss term over the batches, weighted by their images; empty without an objective."""
     detections: dict[int, Detections]
     """By place in the ``CocoSet``, if they were asked for."""
+    oracles: dict[str, CocoEvaluator]
+    """The same images under each of the ``ORACLES``, if they were asked for."""
 
 
 def predict_batches(
@@ -50,11 +53,10 @@ def predict_batches(
 ) -> Iterator[tuple[Batch, HeadOutput, list[Detections]]]:
     """Run a detector over this process's share of a data set, without gradient."""
     sampler = EpochBatches(
-        len(dataset),
+        InTurn(len(dataset)),
         max(batch_size, accelerator.num_processes),
         seed=0,
         epoch=0,
-        shuffle=False,
         drop_last=False,
         rank=accelerator.process_index,
         processes=accelerator.num_processes,
@@ -78,6 +80,7 @@ def score(
     workers: int = 0,
     objective: Objective | None = None,
     keep_detections: bool = False,
+    oracles: BranchOracles | None = None,
     progress: Progress | None = None,
 ) -> Scored:
     """Score a detector on every image of a data set once, shared out over the processes.
@@ -91,9 +94,11 @@ def score(
         workers: processes that read images.
         objective: gives validation losses, if wanted.
         keep_detections: whether to return the detections too.
+        oracles: scores the same outputs with a branch replaced by the truth, too.
         progress: called after each batch.
     """
     evaluator = CocoEvaluator(dataset.coco.classes.names)
+    replaced = {name: CocoEvaluator(evaluator.class_names) for name in (ORACLES if oracles else ())}
     sums: dict[str, float] = {}
     images = 0
     kept: dict[int, Detections] = {}
@@ -105,6 +110,11 @@ def score(
         readable = [place for place, row in enumerate(rows) if not dataset.unreadable[row]]
         truth = [dataset.coco.evaluation_truth(rows[place]) for place in readable]
         evaluator.update([found[place] for place in readable], truth)
+        if oracles is not None:
+            known = [one.to(output.raw.device) for one in batch.truth]
+            changed = oracles(output, detector.anchors(dataset.size), known, batch.resizes)
+            for name, each in changed.items():
+                replaced[name].update([each[place] for place in readable], truth)
         if keep_detections:
             kept.update(zip(rows, found, strict=True))
         if objective is not None:
@@ -114,30 +124,21 @@ def score(
         if progress is not None:
             progress(len(rows) * accelerator.num_processes)
     if accelerator.num_processes > 1:
-        states = gather_object([(evaluator.state(), sums, images, kept)])
-        evaluator.merge(state for state, _, _, _ in states)
-        sums = {name: sum(part.get(name, 0.0) for _, part, _, _ in states) for name in sums}
-        images = sum(count for _, _, count, _ in states)
-        kept = {place: one for _, _, _, part in states for place, one in part.items()}
+        for one in (evaluator, *replaced.values()):
+            one.merge(gather_object([one.state()]))
+        states = gather_object([(sums, images, kept)])
+        sums = {name: sum(part.get(name, 0.0) for part, _, _ in states) for name in sums}
+        images = sum(count for _, count, _ in states)
+        kept = {place: found for _, _, part in states for place, found in part.items()}
     losses = {name: value / max(images, 1) for name, value in sums.items()}
-    return Scored(evaluator, losses, kept)
+    return Scored(evaluator, losses, kept, replaced)
 
 
-def predictions(output: HeadOutput, criterion: DetectionLoss, anchors: Tensor) -> Predictions:
-    """Give what an assigner may see of an output: detached, decoded, activated."""
-    output = HeadOutput(output.raw.detach())
-    return Predictions(
-        criterion.codec.decode(output.box_deltas, anchors),
-        criterion.scheme.probabilities(output.class_logits),
-        output.confidence_logits.float().sigmoid(),
-    )
-
-
+@torch.no_grad()
 def _losses(objective: Objective, output: HeadOutput, batch: Batch, anchors: Anchors) -> dict[str, float]:
-    truth: list[GroundTruth] = [one.to(output.raw.device) for one in batch.truth]
+    batch = batch._replace(truth=[one.to(output.raw.device) for one in batch.truth])
     seen = None
     if objective.assigner.needs_predictions:
-        seen = predictions(output, objective.criterion, anchors.boxes)
-    assignment = objective.assigner(anchors, truth, seen)
-    terms = objective.criterion(output, assignment, truth, anchors)
-    return {name: float(value) for name, value in terms._asdict().items()}
+        seen = objective.postprocessor.predictions(output, anchors)
+    terms = objective.loss(batch, output, objective.assigner(anchors, batch.truth, seen))
+    return {name: float(value) for name, value in terms.scalars().items()}

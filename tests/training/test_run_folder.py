@@ -20,28 +20,29 @@ def test_the_resolved_config_is_saved(folder):
 
 def test_a_folder_that_holds_a_run_is_refused(folder):
     with pytest.raises(RunFolderError, match=r"run: holds a run already; go on with --resume"):
-        folder.check_free(load_run(), resume=False)
+        folder.check_free(resume=False)
 
 
 def test_a_run_of_the_same_config_may_be_resumed(folder):
-    folder.check_free(load_run(), resume=True)
+    folder.check_free(resume=True)
+    folder.check_same(load_run())
 
 
 def test_resuming_with_another_config_names_the_keys_that_differ(folder):
     changed = load_run("training.optimizer.lr=0.5", "seed=3")
     with pytest.raises(RunFolderError, match=r"\(seed: 0 -> 3, training\.optimizer\.lr: 0\.01 -> 0\.5\)"):
-        folder.check_free(changed, resume=True)
+        folder.check_same(changed)
 
 
 def test_a_file_is_no_folder(tmp_path):
     path = tmp_path / "run"
     path.touch()
     with pytest.raises(RunFolderError, match=r"run: is a file, not a folder"):
-        RunFolder(path).check_free(load_run(), resume=False)
+        RunFolder(path).check_free(resume=False)
 
 
 def test_an_empty_folder_is_free(tmp_path):
-    RunFolder(tmp_path).check_free(load_run(), resume=False)
+    RunFolder(tmp_path).check_free(resume=False)
 
 
 def test_a_folder_without_a_run_cannot_be_opened(tmp_path):

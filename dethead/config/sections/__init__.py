@@ -2,8 +2,19 @@
 
 from dethead.config.sections.objective import Term
 from dethead.config.sections.run import Run
-from dethead.config.sections.schemes import SigmoidBCE, SoftmaxCE
+from dethead.config.sections.schemes import Recipe, SigmoidBCE, SoftmaxCE
 from dethead.config.sections.section import UNKNOWN_NAME, OwnPart, Section
 from dethead.config.sections.training import AdamW, Cosine
 
-__all__ = ["UNKNOWN_NAME", "AdamW", "Cosine", "OwnPart", "Run", "Section", "SigmoidBCE", "SoftmaxCE", "Term"]
+__all__ = [
+    "UNKNOWN_NAME",
+    "AdamW",
+    "Cosine",
+    "OwnPart",
+    "Recipe",
+    "Run",
+    "Section",
+    "SigmoidBCE",
+    "SoftmaxCE",
+    "Term",
+]

@@ -4,17 +4,29 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
-from dethead.config.sections.section import OWN, Fraction, OwnPart, Section, by_name
+from dethead.config.sections.section import (
+    OWN,
+    Count,
+    Fraction,
+    NotNegative,
+    OwnPart,
+    Positive,
+    Section,
+    by_name,
+)
 
 
-class MaxIoU(Section):
+class _Ignoring(Section):
+    ignore_overlap: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of an anchor's area inside an ignore region from which on it is ignored."""
+
+
+class MaxIoU(_Ignoring):
     name: Literal["max_iou"]
     positive_iou: Fraction = 0.5
     negative_iou: Fraction = 0.4
     low_quality: bool = True
     """A box without an anchor above positive_iou gets its best ones all the same."""
-    ignore_overlap: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Share of an anchor's area inside an ignore region from which on it is ignored."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -23,4 +35,42 @@ class MaxIoU(Section):
         return self
 
 
-Assigner = Annotated[Annotated[MaxIoU, Tag("max_iou")] | Annotated[OwnPart, Tag(OWN)], by_name("max_iou")]
+class ATSS(_Ignoring):
+    name: Literal["atss"]
+    candidates_per_level: Count = 9
+
+
+class Center(_Ignoring):
+    name: Literal["center"]
+    radius: Positive | None = 1.5
+    """In strides; null takes the whole box."""
+    size_limits: list[Positive] | None = None
+    """Largest distance from an anchor's centre to a side, in px, up to which a level takes a box: one number
+    less than there are levels; null takes 8 strides of each."""
+
+
+class SimOTA(_Ignoring):
+    name: Literal["sim_ota"]
+    center_radius: Positive = 2.5
+    """In strides."""
+    top_ious: Count = 10
+    """Best overlaps whose sum says how many anchors a box gets."""
+    iou_weight: NotNegative = 3.0
+
+
+class TaskAligned(_Ignoring):
+    name: Literal["task_aligned"]
+    top_k: Count = 13
+    alpha: NotNegative = 1.0
+    beta: NotNegative = 6.0
+
+
+Assigner = Annotated[
+    Annotated[MaxIoU, Tag("max_iou")]
+    | Annotated[ATSS, Tag("atss")]
+    | Annotated[Center, Tag("center")]
+    | Annotated[SimOTA, Tag("sim_ota")]
+    | Annotated[TaskAligned, Tag("task_aligned")]
+    | Annotated[OwnPart, Tag(OWN)],
+    by_name("max_iou", "atss", "center", "sim_ota", "task_aligned"),
+]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from dethead.config.sections.section import Count, Natural, Positive, Probability, Section
 
@@ -43,9 +43,12 @@ class Head(Section):
     """Convolutions in the tower."""
     separable: bool = False
     norm: Literal["group", "batch", "none"] = "group"
-    class_prior: Probability | list[Probability] | None = None
-    """Class probability at the start, one for all or one for each; null is 1/C."""
+    class_prior: Literal["data"] | Probability | list[Probability] | None = None
+    """Class probability at the start, one for all or one for each; null is 1/C, "data" the share of each
+    class among the boxes of the training set."""
     confidence_prior: Probability = 0.01
+    embedding_channels: Natural = 0
+    """Numbers in the embedding of each anchor, for ``loss.embedding``; 0 makes none."""
 
 
 class Anchors(Section):
@@ -57,6 +60,23 @@ class Anchors(Section):
     """Factors on every size."""
 
 
-class Codec(Section):
+class Deltas(Section):
+    name: Literal["deltas"] = "deltas"
+    """Shift of the centre in anchor sizes, log of the size ratio."""
     weights: Annotated[list[Positive], Field(min_length=4, max_length=4)] = [1.0, 1.0, 1.0, 1.0]
     """Factors on dx, dy, dw, dh."""
+
+
+class OtherCodec(Section):
+    name: Literal["ltrb", "point_exp"]
+    """ltrb: distances to the four sides in anchor sizes. point_exp: shift and log size in cells."""
+
+
+def _codec_name(value: Any) -> str:
+    name = value.get("name", "deltas") if isinstance(value, dict) else value.name
+    return "deltas" if name == "deltas" else "other"
+
+
+Codec = Annotated[
+    Annotated[Deltas, Tag("deltas")] | Annotated[OtherCodec, Tag("other")], Discriminator(_codec_name)
+]

@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from dethead.config.sections.assigners import Assigner
 from dethead.config.sections.data import Data
-from dethead.config.sections.model import Anchors, Backbone, Codec, Head, Neck
+from dethead.config.sections.model import Anchors, Backbone, Codec, Deltas, Head, Neck
 from dethead.config.sections.objective import Loss
 from dethead.config.sections.schemes import ClassScheme
 from dethead.config.sections.section import Natural, Section
@@ -25,7 +25,7 @@ class Run(Section):
     anchors: Anchors
     class_scheme: ClassScheme
     loss: Loss
-    codec: Codec = Codec()
+    codec: Codec = Deltas()
     assigner: Assigner
     postprocess: Postprocess = Postprocess()
     training: Training
@@ -33,8 +33,8 @@ class Run(Section):
     @model_validator(mode="after")
     def _one_value_per_class(self) -> Self:
         """Lists by class must have one value per class, as far as the config names the classes."""
-        if self.data.classes is not None:
-            self.check_lists(sum(1 if isinstance(one, str) else len(one) for one in self.data.classes))
+        if self.data.num_classes is not None:
+            self.check_lists(self.data.num_classes)
         return self
 
     def check_lists(self, classes: int) -> None:

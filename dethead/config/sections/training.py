@@ -16,9 +16,15 @@ from dethead.config.sections.section import (
 )
 
 
+class Powers(Section):
+    name: Literal["powers"]
+    confidence_power: NotNegative
+    class_power: NotNegative
+
+
 class Postprocess(Section):
-    fusion: Literal["product", "geometric_mean", "class_only", "confidence_only"] = "product"
-    """How confidence and class probability make a score."""
+    fusion: Literal["product", "geometric_mean", "class_only", "confidence_only"] | Powers = "product"
+    """How confidence and class probability make a score; ``{name: powers, ...}``: confidence^a * class^b."""
     score_threshold: Fraction = 0.001
     pre_nms_top_k: Count = 1000
     nms_iou: Fraction = 0.6

@@ -1,0 +1,40 @@
+"""A finished run whose class probabilities another run follows."""
+
+from accelerate import Accelerator
+
+from dethead.config import ConfigError, Run
+from dethead.detector import Detector
+from dethead.training.finished import FinishedRun
+from dethead.training.inputs import Inputs, RunData
+
+
+def load_teacher(run: Run, inputs: Inputs, data: RunData, accelerator: Accelerator) -> Detector | None:
+    """Load the teacher of ``loss.distillation``, frozen; None for a run without distillation.
+
+    Raises:
+        ConfigError: a teacher that is missing, not asked for, or has other classes or anchors.
+    """
+    if run.loss.distillation is None:
+        if inputs.teacher is not None:
+            raise ConfigError(f"--teacher {inputs.teacher} is given, but the config has no loss.distillation")
+        return None
+    if inputs.teacher is None:
+        raise ConfigError("loss.distillation needs a teacher: give a finished run with --teacher")
+    teacher = FinishedRun.load(inputs.teacher)
+    if teacher.class_names != data.class_names:
+        raise ConfigError(
+            f"{inputs.teacher}: the teacher knows the classes {', '.join(teacher.class_names)}, this run has "
+            f"{', '.join(data.class_names)}"
+        )
+    if teacher.run.anchors != run.anchors or teacher.detector.grid.strides != strides_of(run):
+        raise ConfigError(
+            f"{inputs.teacher}: the teacher's anchors {teacher.run.anchors} are not {run.anchors}; "
+            "probabilities are followed anchor by anchor"
+        )
+    return teacher.detector.requires_grad_(False).to(accelerator.device)
+
+
+def strides_of(run: Run) -> tuple[int, ...]:
+    """Give the strides of all levels of a run, extra ones too."""
+    strides = run.backbone.strides
+    return (*strides, *(strides[-1] * 2**level for level in range(1, run.neck.extra_levels + 1)))
