@@ -14,6 +14,7 @@ from dethead.training import Inputs, train
 
 SHIPPED = [*config.shipped()]
 PAIRS = sorted(name.removesuffix("_softmax_ce") for name in SHIPPED if name.endswith("_softmax_ce"))
+MULTILABEL = ("road_multilabel", "road_multilabel_softmax")
 COCO_CONFIGS = [name for name in SHIPPED if name.startswith("coco_")]
 WITHOUT_NETWORK = "backbone.weights=null"
 
@@ -32,7 +33,8 @@ def test_the_five_uses_are_shipped_each_as_a_pair():
         "road_traffic",
         "scenes",
     }
-    assert set(SHIPPED) == {f"{name}_{scheme}" for name in PAIRS for scheme in ("softmax_ce", "sigmoid_bce")}
+    paired = {f"{name}_{scheme}" for name in PAIRS for scheme in ("softmax_ce", "sigmoid_bce")}
+    assert set(SHIPPED) == paired | {*MULTILABEL}
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -43,16 +45,27 @@ def test_twins_differ_in_the_class_scheme_alone(pair):
     ]
 
 
+def test_the_two_schemes_for_several_labels_are_twins_of_each_other_and_of_the_five_classes():
+    several, softmax = map(config.load, MULTILABEL)
+    five = config.load("road_sigmoid_bce")
+    assert several.model_copy(update={"class_scheme": softmax.class_scheme}) == softmax
+    assert several.model_copy(update={"data": five.data}) == five
+    assert several.data.model_copy(update={"hierarchy": {}}) == five.data
+    assert several.data.hierarchy == {"vehicle": ["bus", "car", "motorbike", "truck"]}
+    assert not build.class_scheme(several).exclusive
+    assert not build.class_scheme(softmax).exclusive
+
+
 @pytest.mark.parametrize("pair", PAIRS)
 def test_a_config_is_named_like_its_scheme(pair):
     for scheme in ("softmax_ce", "sigmoid_bce"):
         assert config.load(f"{pair}_{scheme}").class_scheme.name == scheme
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name.endswith("_softmax_ce")])
+@pytest.mark.parametrize("name", [*[name for name in SHIPPED if name.endswith("_softmax_ce")], *MULTILABEL])
 def test_a_config_builds_without_a_network(name):
     run = config.load(name, [WITHOUT_NETWORK])
-    classes = 80 if run.data.classes is None else len(run.data.classes)
+    classes = run.data.num_classes or 80
     detector = build.detector(run, classes)
     anchors = detector.anchors(run.data.image_size)
     assert detector.head.prediction.out_channels == detector.grid.anchors_per_cell * (classes + 5)

@@ -1,6 +1,8 @@
 """Annotation records -> columns of numbers: labelled, merged, checked against their images."""
 
+import functools
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from dethead.data.classes import Classes
 from dethead.data.errors import DataError
-from dethead.data.records import BoxRecord, ImageRecord
+from dethead.data.record_types import BoxRecord, ImageRecord
 
 InvalidBoxes = Literal["error", "drop"]
 OtherCategories = Literal["background", "ignore"]
@@ -29,6 +31,7 @@ class BoxColumns(NamedTuple):
     trainable: Tensor
     labels: Tensor
     label_starts: Tensor
+    weights: Tensor | None
     dropped: dict[str, int]
     clipped: int
 
@@ -41,8 +44,9 @@ def label_boxes(
     An ignore region without labels is one of every class.
     """
     labelled = []
+    labels_of = functools.cache(classes.labels)  # a set has few different lists of categories
     for record in records:
-        labels = () if record.categories is None else classes.labels(record.categories)
+        labels = () if record.categories is None else labels_of(record.categories)
         if labels or record.categories is None:
             labelled.append((record, labels))
         elif other_categories == "ignore":
@@ -51,14 +55,23 @@ def label_boxes(
 
 
 def merge_equal(
-    labelled: Sequence[tuple[BoxRecord, tuple[int, ...]]],
+    path: Path, labelled: Sequence[tuple[BoxRecord, tuple[int, ...]]]
 ) -> list[tuple[BoxRecord, tuple[int, ...]]]:
-    """Make one box with several labels of equal boxes of one image. Unknown classes and crowds stay alone."""
+    """Make one box with several labels of equal boxes of one image. Unknown classes and crowds stay alone.
+
+    Raises:
+        DataError: equal boxes of different weights, naming the annotations; ``path`` is theirs.
+    """
     merged: dict[object, tuple[BoxRecord, tuple[int, ...]]] = {}
     for record, labels in labelled:
         alone = record.crowd or record.categories is None
         key = record.id if alone else (record.image_id, record.box)
         first, before = merged.get(key, (record, ()))
+        if first.weight != record.weight:
+            raise DataError(
+                f"{path}: annotations {first.id} and {record.id} of image {record.image_id} are one box, but "
+                f"have the weights {first.weight:g} and {record.weight:g}; give them the same"
+            )
         merged[key] = (first, tuple(sorted({*before, *labels})))
     return [*merged.values()]
 
@@ -84,7 +97,9 @@ def make_columns(
     # Python's sort is stable: boxes of an image keep the order of the file.
     labelled = sorted(labelled, key=lambda pair: index_of[pair[0].image_id])
     image_of = torch.tensor([index_of[record.image_id] for record, _ in labelled], dtype=torch.int64)
-    boxes = torch.tensor([record.box for record, _ in labelled], dtype=torch.float64).reshape(-1, 4)
+    # Flat, because a list of tuples takes a tensor ten times as long to read.
+    corners = [*chain.from_iterable([record.box for record, _ in labelled])]
+    boxes = torch.tensor(corners, dtype=torch.float64).reshape(-1, 4)
     sizes = torch.tensor([(image.height, image.width) for image in images], dtype=torch.int64).reshape(-1, 2)
     reasons = _invalid(boxes, sizes[image_of])
     invalid = torch.stack([*reasons.values()]).any(dim=0)
@@ -101,6 +116,7 @@ def make_columns(
         trainable=~invalid[finite],
         labels=torch.tensor([label for _, labels in kept for label in labels], dtype=torch.int64),
         label_starts=_running_sum(torch.tensor([len(labels) for _, labels in kept], dtype=torch.int64)),
+        weights=_weights([record.weight for record, _ in kept]),
         dropped={reason: int(rows.sum()) for reason, rows in reasons.items()},
         clipped=int((_reaches_out(boxes, sizes[image_of]) & ~invalid).sum()),
     )
@@ -118,6 +134,11 @@ def clip_boxes(boxes: Tensor, sizes: Tensor) -> Tensor:
     """
     corners = torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1)
     return corners.clamp(min=0).minimum(sizes.flip(1).repeat(1, 2)).float()
+
+
+def _weights(values: Sequence[float]) -> Tensor | None:
+    weights = torch.tensor(values, dtype=torch.float32)
+    return None if (weights == 1).all() else weights  # hardly a file has any: then they cost nothing
 
 
 def _invalid(boxes: Tensor, sizes: Tensor) -> dict[str, Tensor]:

@@ -18,8 +18,9 @@ from dethead.data.box_columns import (
     make_columns,
     merge_equal,
 )
-from dethead.data.classes import ClassChoice, Classes, choose_classes
+from dethead.data.classes import ClassChoice, Classes, Hierarchy, choose_classes
 from dethead.data.errors import DataError
+from dethead.data.garbage import without_garbage_collection
 from dethead.data.records import read_records
 from dethead.structures import UNKNOWN_CLASS, GroundTruth
 
@@ -76,17 +77,21 @@ class CocoSet:
     """(number of pairs of box and label,) int64 in [0, C), by box."""
     label_starts: Tensor
     """(N + 1,) int64: where the labels of each box begin. A box of unknown class has none."""
+    weights: Tensor | None = None
+    """(N,) float32 >= 0: sample weights for training; None: 1 each. Evaluation counts every box as one."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Boxes not trained on, by reason; all 0 unless ``invalid_boxes`` is "drop"."""
     clipped: int = 0
     """Boxes that reach out of their image by more than a pixel, cut off at its border for training."""
 
     @classmethod
+    @without_garbage_collection()
     def read(
         cls,
         annotations: Path,
         classes: ClassChoice = None,
         *,
+        hierarchy: Hierarchy | None = None,
         other_categories: OtherCategories = "background",
         ignore_index: int = UNKNOWN_CLASS,
         invalid_boxes: InvalidBoxes = "error",
@@ -94,12 +99,13 @@ class CocoSet:
     ) -> "CocoSet":
         """Read and check a COCO annotation file.
 
-        Beyond the format, ``category_ids: [1, 3]`` gives a box several labels, and ``category_id: null`` (or
-        ``ignore_index``) is an object of unknown class.
+        Beyond the format, ``category_ids: [1, 3]`` gives a box several labels, ``category_id: null`` (or
+        ``ignore_index``) is an object of unknown class, and ``weight: 0.5`` is a sample weight.
 
         Args:
             annotations: the JSON file.
             classes: which categories, in which order, under which names; see ``choose_classes``.
+            hierarchy: parent classes, whose label the boxes of the classes below carry, too.
             other_categories: what a box of a category that was not chosen is: nothing, or an ignore region.
             ignore_index: the ``category_id`` that means "class unknown".
             invalid_boxes: "error", or "drop" to leave boxes without an area inside their image out of the
@@ -111,10 +117,11 @@ class CocoSet:
             DataError: anything wrong with the file, named by file, record and value.
         """
         records = read_records(annotations, ignore_index)
-        chosen = choose_classes([category._asdict() for category in records.categories], classes)
+        categories = [category._asdict() for category in records.categories]
+        chosen = choose_classes(categories, classes, hierarchy)
         labelled = label_boxes(records.boxes, chosen, other_categories)
         if merge_equal_boxes:
-            labelled = merge_equal(labelled)
+            labelled = merge_equal(annotations, labelled)
         columns = make_columns(annotations, labelled, records.images, invalid_boxes)
         if columns.clipped:
             _log.warning(
@@ -151,7 +158,8 @@ class CocoSet:
         targets = torch.zeros(len(boxes), len(self.classes.names))
         targets[box_of_label, labels] = 1.0
         known = self.class_known[rows]
-        return GroundTruth(boxes[objects], targets[objects], boxes[usable & crowd], known[objects])
+        weights = None if self.weights is None else self.weights[rows][objects]
+        return GroundTruth(boxes[objects], targets[objects], boxes[usable & crowd], known[objects], weights)
 
     def evaluation_truth(self, index: int) -> CocoTruth:
         """Give the truth for evaluation, coordinates as in the file.
@@ -180,6 +188,18 @@ class CocoSet:
         """Give the (C,) int64 number of boxes to train on of each label; crowds are none."""
         counted = (self.trainable & ~self.crowd)[self._labels(slice(0, len(self.boxes)))[0]]
         return torch.bincount(self.labels[counted], minlength=len(self.classes.names))
+
+    def label_images(self) -> Tensor:
+        """Give the (pairs, 2) int64 (label, index of the image) in which an object to train on carries it.
+
+        Each pair is there once, in ascending order; an image without labelled objects is in none.
+        """
+        box_of_label, labels = self._labels(slice(0, len(self.boxes)))
+        image_of_box = torch.arange(len(self)).repeat_interleave(self.starts.diff())
+        counted = (self.trainable & ~self.crowd)[box_of_label]
+        pairs = torch.stack([labels, image_of_box[box_of_label]], dim=1)[counted]
+        unique: Tensor = torch.unique(pairs, dim=0)
+        return unique
 
     def fingerprint(self) -> str:
         """Give the sha256 of all that training or evaluation can see, wherever the file lies."""

@@ -46,8 +46,8 @@ class DetectionDataset(Dataset[Item]):
         images: the folder that file names are relative to.
         size: (height, width) of the network input, in pixels.
         transform: the augmentation, None for evaluation.
-        seed: of the augmentation, which is a function of (seed, epoch, index) alone: the same whatever the
-            number of workers, processes and images in a batch, and the same in all runs of an ablation.
+        seed: of the augmentation, which is a function of seed and key alone: the same whatever the number of
+            workers, processes and images in a batch, and the same in all runs of an ablation.
         skip_unreadable: put a grey image, ignored as a whole, in place of a damaged file, and note it in
             ``unreadable``. Off, a damaged file is an error.
     """
@@ -74,21 +74,22 @@ class DetectionDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.coco)
 
-    def __getitem__(self, key: tuple[int, int]) -> Item:
+    def __getitem__(self, key: tuple[int, ...]) -> Item:
         """Give an image of an epoch.
 
         Args:
-            key: (epoch, index of the image in the ``CocoSet``).
+            key: (epoch, index of the image in the ``CocoSet``), and a third number, 1, 2, ..., when the epoch
+                shows the image again: every time is augmented otherwise.
 
         Raises:
             DataError: a file that is missing, damaged, or of another size than the annotation file says.
         """
-        epoch, index = key
+        index = key[1]
         sample = self._read(index)
         if self.transform is not None:
             # Not torch.manual_seed: it would also reset the generator of the GPU, in the middle of training.
             with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(seed_of(self.seed, epoch, index))
+                torch.default_generator.manual_seed(seed_of(self.seed, *key))
                 sample = self.transform(sample)
         sample, resize = resize_to_fit(sample, self.size)
         return Item(sample.image, sample.truth, int(self.coco.image_ids[index]), resize, index)

@@ -1,54 +1,16 @@
-"""The records of a COCO annotation file, read and checked one by one."""
+"""The records of a COCO annotation file; where one is unusual, all are read and checked one by one."""
 
 import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from dethead.data.errors import DataError
+from dethead.data.record_types import BoxRecord, Category, ImageRecord, Records
+from dethead.data.typed_records import decode_records
 
 Json = dict[str, Any]
-
-
-class Category(NamedTuple):
-    """One entry of ``categories``."""
-
-    id: int
-    name: str
-
-
-class ImageRecord(NamedTuple):
-    """One entry of ``images``."""
-
-    id: int
-    file_name: str
-    height: int
-    width: int
-
-
-class BoxRecord(NamedTuple):
-    """One entry of ``annotations``."""
-
-    id: int
-    image_id: int
-    box: tuple[float, float, float, float]
-    """x, y, width, height in original pixels, not looked at yet."""
-    area: float
-    """As in the file, else width * height."""
-    crowd: bool
-    categories: tuple[int, ...] | None
-    """None: an object of unknown class."""
-
-
-class Records(NamedTuple):
-    """A whole annotation file."""
-
-    categories: list[Category]
-    images: list[ImageRecord]
-    """By ascending id, as pycocotools walks through them."""
-    boxes: list[BoxRecord]
-    """In the order of the file."""
 
 
 def read_records(path: Path, ignore_index: int) -> Records:
@@ -61,7 +23,12 @@ def read_records(path: Path, ignore_index: int) -> Records:
     Raises:
         DataError: what is wrong, with file and line, or file and record.
     """
-    content = _read_json(path)
+    text = _read_text(path)
+    return decode_records(text, ignore_index) or _checked_records(path, text, ignore_index)
+
+
+def _checked_records(path: Path, text: str, ignore_index: int) -> Records:
+    content = _parse(path, text)
     categories = _read_categories(path, content["categories"], ignore_index)
     images = [_read_image(path, entry) for entry in content["images"]]
     if not images:
@@ -79,13 +46,18 @@ def read_records(path: Path, ignore_index: int) -> Records:
     return Records(categories, sorted(images), boxes)
 
 
-def _read_json(path: Path) -> Json:
+def _read_text(path: Path) -> str:
     try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text at byte {error.start}") from error
+
+
+def _parse(path: Path, text: str) -> Json:
+    try:
+        content = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
@@ -148,6 +120,7 @@ def _read_box(path: Path, entry: Json, known: set[int], ignore_index: int) -> Bo
         area=_read_area(path, entry, box),
         crowd=bool(crowd),
         categories=_read_box_categories(path, entry, known, ignore_index),
+        weight=_read_weight(path, entry),
     )
 
 
@@ -166,6 +139,13 @@ def _read_area(path: Path, entry: Json, box: tuple[float, float, float, float]) 
     if not _is_number(area) or not math.isfinite(area) or area < 0:
         raise _wrong(path, "annotation", entry, "area", "a number of px^2 >= 0")
     return float(area)
+
+
+def _read_weight(path: Path, entry: Json) -> float:
+    weight = entry.get("weight", 1.0)
+    if not _is_number(weight) or not 0 <= weight < 2**63:
+        raise _wrong(path, "annotation", entry, "weight", "a number in [0, 2**63)")
+    return float(weight)
 
 
 def _read_box_categories(

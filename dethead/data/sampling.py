@@ -1,31 +1,30 @@
 """Which images make up each batch, and the loader that fetches them."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
-import torch
 from torch.utils.data import DataLoader, Sampler
 
 from dethead.data.dataset import DetectionDataset, collate
-from dethead.data.seeds import seed_of
+from dethead.data.orders import InTurn, Order
 from dethead.structures import Batch
 
-Key = tuple[int, int]
-"""(epoch, index of the image)"""
+Key = tuple[int, ...]
+"""(epoch, index of the image), and from its second time in the epoch on how often it was there before."""
 
 
 class EpochBatches(Sampler[list[Key]]):
     """Batches of one epoch, as one of several processes sees them.
 
-    The order is a function of (seed, epoch) alone. Batches are cut from it first, and then shared out, image
-    k of a batch to process k mod ``processes``: 1 and N processes see the same images in each step.
+    Batches are cut from the order first, and then shared out, image k of a batch to process k mod
+    ``processes``: 1 and N processes see the same images in each step.
 
     Args:
-        num_images: images of the data set.
+        order: which images an epoch shows, a function of (seed, epoch) alone.
         batch_size: images of a batch, all processes together.
         seed: of the order.
         epoch: counted from 0; ``set_epoch`` moves on without a new loader, so that workers live on.
-        shuffle: a new order each epoch, else the order of the data set.
         drop_last: leave out the images that do not fill a batch.
         rank: which of the processes, in [0, processes).
         processes: how many.
@@ -37,12 +36,11 @@ class EpochBatches(Sampler[list[Key]]):
 
     def __init__(
         self,
-        num_images: int,
+        order: Order,
         batch_size: int,
         *,
         seed: int,
         epoch: int,
-        shuffle: bool,
         drop_last: bool,
         rank: int = 0,
         processes: int = 1,
@@ -53,15 +51,17 @@ class EpochBatches(Sampler[list[Key]]):
                 f"batch_size {batch_size} (all processes together) must be at least processes {processes}, "
                 f"and rank {rank} be in [0, {processes})"
             )
-        if drop_last and num_images < batch_size:
-            raise ValueError(f"{num_images} images do not fill one batch of {batch_size}")
+        length = order.length
+        if drop_last and length < batch_size:
+            raise ValueError(f"{length} images do not fill one batch of {batch_size}")
         # With gradients to exchange, a process that runs out of images would make the others wait for ever.
-        if shuffle and not drop_last and 0 < num_images % batch_size < processes:
+        # In turn is how a set is evaluated: there are none.
+        if not (drop_last or isinstance(order, InTurn)) and 0 < length % batch_size < processes:
             raise ValueError(
-                f"a last batch of {num_images % batch_size} images is too small for {processes} processes"
+                f"a last batch of {length % batch_size} images is too small for {processes} processes"
             )
-        self.num_images, self.batch_size = num_images, batch_size
-        self.seed, self.shuffle, self.drop_last = seed, shuffle, drop_last
+        self.order, self.batch_size = order, batch_size
+        self.seed, self.drop_last = seed, drop_last
         self.rank, self.processes = rank, processes
         self.set_epoch(epoch, start)
 
@@ -74,30 +74,33 @@ class EpochBatches(Sampler[list[Key]]):
     @property
     def batches(self) -> int:
         """Batches of a whole epoch, whichever process sees a part of them."""
-        whole, rest = divmod(self.num_images, self.batch_size)
+        whole, rest = divmod(self.order.length, self.batch_size)
         return whole if self.drop_last or not rest else whole + 1
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = self._order()
+        keys = self._keys()
         for batch in range(self.start, self.batches):
-            images = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            images = keys[batch * self.batch_size : (batch + 1) * self.batch_size]
             share = images[self.rank :: self.processes]
             # The last batch of an evaluation may be smaller than the number of processes.
             if share:
-                yield [(self.epoch, index) for index in share]
+                yield share
 
     def __len__(self) -> int:
         """Give how many batches this process will see."""
-        last = self.num_images % self.batch_size
+        last = self.order.length % self.batch_size
         empty = self.batches > self.start and not self.drop_last and 0 < last <= self.rank
         return self.batches - self.start - int(empty)
 
-    def _order(self) -> list[int]:
-        if not self.shuffle:
-            return [*range(self.num_images)]
-        generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
-        order: list[int] = torch.randperm(self.num_images, generator=generator).tolist()
-        return order
+    def _keys(self) -> list[Key]:
+        """Keys of the whole epoch: repetitions count the same wherever it starts, and for every process."""
+        seen: Counter[int] = Counter()
+        keys: list[Key] = []
+        for index in self.order(self.seed, self.epoch):
+            again = seen[index]
+            keys.append((self.epoch, index, again) if again else (self.epoch, index))
+            seen[index] += 1
+        return keys
 
 
 def make_loader(

@@ -185,5 +185,8 @@ def _shift(truth: GroundTruth, x: int, y: int) -> GroundTruth:
 
 def _keep(truth: GroundTruth, rows: Tensor) -> GroundTruth:
     return truth._replace(
-        boxes=truth.boxes[rows], targets=truth.targets[rows], class_known=truth.class_known[rows]
+        boxes=truth.boxes[rows],
+        targets=truth.targets[rows],
+        class_known=truth.class_known[rows],
+        weights=None if truth.weights is None else truth.weights[rows],
     )

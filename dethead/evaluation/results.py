@@ -4,30 +4,25 @@ Ours carry two keys more, ``class_probability`` and ``confidence``, so that the 
 Other readers ignore them; where a file has none, the values are nan.
 """
 
-import contextlib
-import gc
 import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from dethead.data.coco import CocoSet
-from dethead.evaluation.arrays import DetectionArrays, EvaluationInput, Floats, Ints, TruthArrays
+from dethead.evaluation.arrays import DetectionArrays, EvaluationInput, Ints, TruthArrays
 from dethead.evaluation.order import ranges
+from dethead.evaluation.result_checks import EXTRA_KEYS, ResultsError
+from dethead.evaluation.result_rows import ResultColumns, read_columns
 from dethead.structures import Detections
 
-_EXTRA_KEYS = ("class_probability", "confidence")
-
-
-class ResultsError(ValueError):
-    """A results file holds what cannot be: the message names the file, the row and the value."""
+__all__ = ["ResultsError", "read_evaluation", "read_results", "set_truth", "write_results"]
 
 
 def write_results(
@@ -84,7 +79,7 @@ def read_results(path: Path, coco_set: CocoSet) -> dict[int, Detections]:
     Raises:
         ResultsError: see ``read_evaluation``.
     """
-    table = _read(path, coco_set)
+    table = read_columns(path, coco_set)
     order = np.lexsort((-table.scores, table.image))
     starts = np.searchsorted(table.image[order], np.arange(len(coco_set.image_ids) + 1))
     return {
@@ -96,13 +91,16 @@ def read_results(path: Path, coco_set: CocoSet) -> dict[int, Detections]:
 def read_evaluation(path: Path, coco_set: CocoSet) -> EvaluationInput:
     """Read a results file and join it with the truth, boxes bit for bit as in the two files.
 
+    Class probability and confidence are None where no row has them.
+
     Raises:
         ResultsError: text that is not JSON or not a list of objects, a row without image_id, category_id,
             bbox or score, an image or category id the annotations do not have, a box that is not four
             finite numbers with width and height >= 0, or a score that is not finite.
     """
-    table = _read(path, coco_set)
-    found = DetectionArrays(table.image, table.label, table.boxes, table.scores)
+    image, label, boxes, scores, *extras = read_columns(path, coco_set)
+    known = [None if np.isnan(values).all() else values for values in extras]
+    found = DetectionArrays(image, label, boxes, scores, *known)
     return EvaluationInput(coco_set.image_ids.numpy(), coco_set.classes.names, set_truth(coco_set), found)
 
 
@@ -123,24 +121,7 @@ def set_truth(coco_set: CocoSet) -> TruthArrays:
     )
 
 
-class _Table(NamedTuple):
-    """The rows of a file as columns; a row of two classes is there twice."""
-
-    image: Ints
-    """(N,) row in the set's image ids."""
-    label: Ints
-    """(N,) in [0, C)."""
-    boxes: Floats
-    """(N, 4) xywh."""
-    scores: Floats
-    """(N,)"""
-    class_probabilities: Floats
-    """(N,) nan where the file has none."""
-    confidence: Floats
-    """(N,) nan where the file has none."""
-
-
-def _detections(table: _Table, rows: Ints) -> Detections:
+def _detections(table: ResultColumns, rows: Ints) -> Detections:
     boxes = table.boxes[rows]
     boxes[:, 2:] += boxes[:, :2]
     return Detections(
@@ -163,117 +144,5 @@ def _rows(image_id: int, found: Detections, category_ids: Sequence[int]) -> Iter
                 f"image {image_id}: label {label} has no category id, there are {len(category_ids)}"
             )
         row = {"image_id": image_id, "category_id": int(category_ids[label]), "bbox": box, "score": score}
-        known = zip(_EXTRA_KEYS, extras, strict=True)
+        known = zip(EXTRA_KEYS, extras, strict=True)
         yield row | {key: value for key, value in known if not math.isnan(value)}
-
-
-def _read(path: Path, coco_set: CocoSet) -> _Table:
-    with _without_garbage_collection():
-        rows = _load(path)
-        table = _columns(rows, coco_set)
-        if table is None:
-            known = {"image_id": {*coco_set.image_ids.tolist()}, "category_id": {*coco_set.classes.labels_of}}
-            faults = (_fault(row, known) for row in rows)
-            raise ResultsError(next(f"{path}: row {i}: {fault}" for i, fault in enumerate(faults) if fault))
-    return table
-
-
-@contextlib.contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    # Half a million new dictionaries make the collector look through all of them again and again, which
-    # takes longer than to parse them. There are no cycles to find in JSON.
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-def _load(path: Path) -> list[Any]:
-    try:
-        rows = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise ResultsError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ResultsError(f"{path}: is not UTF-8 text at byte {error.start}") from error
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise ResultsError(f"{path}: {where}: not JSON: {error.msg}") from error
-    if not isinstance(rows, list):
-        raise ResultsError(f"{path}: must hold a list of detections, holds {type(rows).__name__}")
-    return rows
-
-
-def _columns(rows: list[Any], coco_set: CocoSet) -> _Table | None:
-    """Turn rows into columns, all at once; None when any row is not as it must be (``_fault`` says which)."""
-    try:
-        image_ids, category_ids, scores = (
-            np.array([row[key] for row in rows] or np.zeros(0, np.int64))
-            for key in ("image_id", "category_id", "score")
-        )
-        boxes = np.array([row["bbox"] for row in rows] or np.zeros((0, 4)))
-        extras = [np.array([row.get(key, math.nan) for row in rows]) for key in _EXTRA_KEYS]
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return None
-    columns = [image_ids, category_ids, scores, boxes, *extras]
-    if any(column.dtype.kind not in "iuf" for column in columns) or boxes.shape != (len(rows), 4):
-        return None
-    if (
-        any(column.ndim != 1 or np.isinf(column).any() for column in [scores, *extras])
-        or np.isnan(scores).any()
-    ):
-        return None
-    if not np.isfinite(boxes).all() or (boxes[:, 2:] < 0).any():
-        return None
-    image = _places(image_ids, coco_set.image_ids.numpy())
-    category = _places(category_ids, np.array(sorted(coco_set.classes.labels_of), dtype=np.int64))
-    if image is None or category is None:
-        return None
-    row, label = _labels(category, coco_set)
-    found = [column.astype(np.float64)[row] for column in (boxes, scores, *extras)]
-    return _Table(image[row], label, *found)
-
-
-def _places(values: NDArray[Any], known: Ints) -> Ints | None:
-    """Find values among ascending known ones; None if one is not there."""
-    if values.ndim != 1 or (len(values) and not len(known)):
-        return None
-    places = np.minimum(np.searchsorted(known, values), max(len(known) - 1, 0))
-    return places if (known[places] == values).all() else None
-
-
-def _labels(category: Ints, coco_set: CocoSet) -> tuple[Ints, Ints]:
-    """Give (row, label) of every pair, by row; ``category`` is a place among the sorted category ids."""
-    labels_of = [labels for _, labels in sorted(coco_set.classes.labels_of.items())]
-    flat = np.array([label for labels in labels_of for label in labels], dtype=np.int64)
-    counts = np.array([len(labels) for labels in labels_of], dtype=np.int64)
-    starts = np.cumsum(counts) - counts
-    row = np.repeat(np.arange(len(category)), counts[category])
-    first = np.cumsum(counts[category]) - counts[category]  # the first pair of each row
-    return row, flat[starts[category[row]] + np.arange(len(row)) - first[row]]
-
-
-def _fault(row: Any, known: Mapping[str, set[int]]) -> str | None:
-    """Say what is wrong with a row, or None."""
-    if not isinstance(row, dict):
-        return f"must be an object, is {row!r}"
-    for key in ("image_id", "category_id", "bbox", "score"):
-        if key not in row:
-            return f"{key} is missing"
-    for key, ids in known.items():
-        if not _is_number(row[key]) or row[key] not in ids:
-            return f"{key} {row[key]!r} is not in the annotations"
-    box = row["bbox"]
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)) or min(box[2:]) < 0:
-        return f"bbox must be 4 finite numbers x, y, width >= 0, height >= 0, is {box!r}"
-    for key in ("score", *_EXTRA_KEYS):
-        if key in row and not _is_number(row[key]):
-            return f"{key} must be a finite number, is {row[key]!r}"
-    return None
-
-
-def _is_number(value: Any) -> bool:
-    # True is an int to Python; an int beyond 64 bits is none to NumPy.
-    return isinstance(value, int | float) and type(value) is not bool and abs(value) < 2**63

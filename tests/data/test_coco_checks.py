@@ -57,6 +57,13 @@ def without(entry: dict[str, Any], key: str) -> dict[str, Any]:
         (annotation(5, area=-1), "annotation 5: area must be a number of px^2 >= 0, is -1"),
         (annotation(5, area=NAN), "annotation 5: area must be a number"),
         (annotation(5, area="9"), "annotation 5: area must be a number"),
+        (annotation(5, weight=-0.5), "annotation 5: weight must be a number in [0, 2**63), is -0.5"),
+        (annotation(5, weight=NAN), "annotation 5: weight must be a number"),
+        (annotation(5, weight=INF), "annotation 5: weight must be a number"),
+        (annotation(5, weight=1e300), "annotation 5: weight must be a number"),
+        (annotation(5, weight="2"), "annotation 5: weight must be a number"),
+        (annotation(5, weight=True), "annotation 5: weight must be a number"),
+        (annotation(5, weight=None), "annotation 5: weight must be a number in [0, 2**63), is None"),
     ],
 )
 def test_a_bad_annotation_is_named(write_coco: Callable[..., Path], entry: Any, message: str) -> None:

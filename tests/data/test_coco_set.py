@@ -10,6 +10,7 @@ from coco_files import annotation, image
 from torch import Tensor
 
 from dethead.data.coco import CocoSet, CocoTruth
+from dethead.data.errors import DataError
 
 Write = Callable[..., Path]
 
@@ -135,6 +136,80 @@ def test_merged_categories_count_as_one_class_and_crowds_as_none(write_coco: Wri
     coco = CocoSet.read(write_coco(boxes), [{"vehicle": ["car", "truck"]}, "person"])
 
     assert coco.class_counts().tolist() == [2, 1]
+
+
+def test_a_parent_is_learned_counted_and_evaluated_beside_its_children(write_coco: Write) -> None:
+    boxes = [annotation(1, category=3), annotation(2, box=(5, 5, 9, 9), category=1)]
+
+    coco = CocoSet.read(write_coco(boxes), ["car", "person"], hierarchy={"vehicle": ["car"]})
+
+    assert coco.truth(0).targets.tolist() == [[1, 0, 1], [0, 1, 0]]
+    assert coco.class_counts().tolist() == [1, 1, 1]
+    assert rows(coco.evaluation_truth(0)) == [
+        ([1, 2, 10, 5], 0, False),
+        ([1, 2, 10, 5], 2, False),
+        ([5, 5, 9, 9], 1, False),
+    ]
+
+
+def test_a_crowd_of_a_child_is_one_of_its_parent(write_coco: Write) -> None:
+    path = write_coco([annotation(1, iscrowd=1)])
+
+    coco = CocoSet.read(path, ["car", "person"], hierarchy={"vehicle": ["car"]})
+
+    assert rows(coco.evaluation_truth(0)) == [([1, 2, 10, 5], 0, True), ([1, 2, 10, 5], 2, True)]
+
+
+def test_label_images_are_pairs_of_objects_that_are_trained_on(write_coco: Write) -> None:
+    boxes = [
+        annotation(1, image_id=9, category_ids=[3, 8]),
+        annotation(2, image_id=9, category=3),
+        annotation(3, image_id=4, category=3),
+        annotation(4, image_id=4, category=1, iscrowd=1),
+        annotation(5, image_id=6, category=None),
+        annotation(6, image_id=6, category=1, box=(0, 0, 0, 5)),
+    ]
+    path = write_coco(boxes, images=[image(4), image(6), image(9)])
+
+    coco = CocoSet.read(path, invalid_boxes="drop")
+
+    # person, car, truck are the labels 0, 1, 2; images 4, 6, 9 have the places 0, 1, 2.
+    assert coco.label_images().tolist() == [[1, 0], [1, 2], [2, 2]]
+
+
+def test_weights_stay_with_their_boxes(write_coco: Write) -> None:
+    boxes = [
+        annotation(1, image_id=9, weight=0.5),
+        annotation(2, image_id=9, iscrowd=1, weight=7),
+        annotation(3, image_id=4, weight=0),
+        annotation(4, image_id=9),
+    ]
+
+    coco = CocoSet.read(write_coco(boxes, images=[image(9), image(4)]))
+
+    weights = [coco.truth(index).weights for index in (0, 1)]
+    assert [None if one is None else one.tolist() for one in weights] == [[0.0], [0.5, 1.0]]
+    assert coco.class_counts().tolist() == [0, 3, 0]  # of boxes, not of their weights
+
+
+def test_weights_of_1_throughout_are_no_weights(write_coco: Write) -> None:
+    plain = CocoSet.read(write_coco([annotation(1)]))
+    ones = CocoSet.read(write_coco([annotation(1, weight=1)]))
+
+    assert ones.truth(0).weights is None
+    assert ones.fingerprint() == plain.fingerprint()
+    assert CocoSet.read(write_coco([annotation(1, weight=2)])).fingerprint() != plain.fingerprint()
+
+
+def test_equal_boxes_of_different_weights_are_not_merged_in_silence(write_coco: Write) -> None:
+    boxes = [annotation(1, category=3, weight=2), annotation(2, category=8, weight=2)]
+    merged = CocoSet.read(write_coco(boxes), merge_equal_boxes=True).truth(0)
+    assert merged.weights is not None
+    assert merged.weights.tolist() == [2]
+
+    path = write_coco([*boxes, annotation(3, category=1)])
+    with pytest.raises(DataError, match=r"json: annotations 1 and 3 of image 7 are one box.* 2 and 1;"):
+        CocoSet.read(path, merge_equal_boxes=True)
 
 
 def test_boxes_that_reach_out_are_cut_off_for_training_only_and_counted(

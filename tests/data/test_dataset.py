@@ -9,8 +9,10 @@ from torchvision.io import write_jpeg, write_png
 from dethead.data.coco import CocoSet
 from dethead.data.dataset import DetectionDataset, Item, check_images, collate
 from dethead.data.errors import DataError
+from dethead.data.orders import InTurn, Uniform
 from dethead.data.sampling import EpochBatches, make_loader
-from dethead.data.transforms import TrainTransform
+from dethead.data.seeds import seed_of
+from dethead.data.transforms import TrainTransform, resize_to_fit
 
 AUGMENT = TrainTransform(
     photometric=0.5, zoom_out=0.5, zoom_out_max=2.0, iou_crop=1.0, flip=0.5, min_box_size=1.0
@@ -25,7 +27,10 @@ def coco(write_coco: Callable[..., Path], tmp_path: Path) -> CocoSet:
     for entry in entries:
         pixels = torch.randint(0, 256, (3, 20, 40), dtype=torch.uint8)
         write_png(pixels, str(tmp_path / entry["file_name"]))
-    boxes = [annotation(place, image_id=10 + place, box=(place, 2, 20, 10)) for place in range(NUM_IMAGES)]
+    boxes = [
+        annotation(place, image_id=10 + place, box=(place, 2, 20, 10), weight=0.5)
+        for place in range(NUM_IMAGES)
+    ]
     return CocoSet.read(write_coco(boxes, images=entries))
 
 
@@ -36,7 +41,7 @@ def dataset(coco: CocoSet, tmp_path: Path) -> DetectionDataset:
 
 def equal(first: Item, second: Item) -> bool:
     pairs = zip((first.image, *first.truth), (second.image, *second.truth), strict=True)
-    return first[2:] == second[2:] and all(torch.equal(a, b) for a, b in pairs)
+    return first[2:] == second[2:] and all(torch.equal(a, b) for a, b in pairs if a is not None)
 
 
 def test_an_item_has_the_size_asked_for_and_boxes_in_its_pixels(coco: CocoSet, tmp_path: Path) -> None:
@@ -67,6 +72,24 @@ def test_another_epoch_or_seed_augments_otherwise(
     assert not all(equal(dataset[0, index], other_seed[0, index]) for index in range(NUM_IMAGES))
 
 
+def test_an_image_shown_again_in_an_epoch_is_augmented_otherwise(dataset: DetectionDataset) -> None:
+    times = [[dataset[key].image for key in ((0, index), (0, index, 1), (0, index, 2))] for index in (0, 1)]
+
+    for first, second, third in times:
+        assert not torch.equal(first, second)
+        assert not torch.equal(second, third)
+    assert equal(dataset[0, 1, 2], dataset[0, 1, 2])
+
+
+def test_the_augmentation_of_an_epoch_is_the_one_of_earlier_versions(dataset: DetectionDataset) -> None:
+    # Written down before images could be repeated: a run resumed today must see what it would have seen.
+    assert seed_of(3, 0, 1) == 1259553909345575993
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(3, 0, 1))
+        wanted = AUGMENT(dataset._read(1))
+    assert torch.equal(resize_to_fit(wanted, (32, 32))[0].image, dataset[0, 1].image)
+
+
 def test_augmentation_leaves_the_global_random_numbers_alone(dataset: DetectionDataset) -> None:
     before = torch.get_rng_state()
 
@@ -77,7 +100,7 @@ def test_augmentation_leaves_the_global_random_numbers_alone(dataset: DetectionD
 
 def test_workers_give_the_same_batches_epoch_after_epoch(dataset: DetectionDataset) -> None:
     def batches(workers: int) -> list[torch.Tensor]:
-        order = EpochBatches(NUM_IMAGES, 2, seed=0, epoch=0, shuffle=True, drop_last=True)
+        order = EpochBatches(Uniform(NUM_IMAGES), 2, seed=0, epoch=0, drop_last=True)
         loader = make_loader(dataset, order, workers)
         images = []
         for epoch in (0, 1):
@@ -138,7 +161,7 @@ def test_a_damaged_file_can_be_left_out_and_is_counted(
 
 def test_files_left_out_by_workers_are_counted_in_the_main_process(damaged: CocoSet, tmp_path: Path) -> None:
     dataset = DetectionDataset(damaged, tmp_path, (32, 32), AUGMENT, seed=0, skip_unreadable=True)
-    order = EpochBatches(NUM_IMAGES, 3, seed=0, epoch=0, shuffle=True, drop_last=True)
+    order = EpochBatches(Uniform(NUM_IMAGES), 3, seed=0, epoch=0, drop_last=True)
 
     list(make_loader(dataset, order, workers=1))
 
@@ -147,7 +170,7 @@ def test_files_left_out_by_workers_are_counted_in_the_main_process(damaged: Coco
 
 def test_an_error_in_a_worker_still_names_the_file(damaged: CocoSet, tmp_path: Path) -> None:
     dataset = DetectionDataset(damaged, tmp_path, (32, 32), None, seed=0)
-    order = EpochBatches(NUM_IMAGES, 3, seed=0, epoch=0, shuffle=False, drop_last=False)
+    order = EpochBatches(InTurn(NUM_IMAGES), 3, seed=0, epoch=0, drop_last=False)
 
     with pytest.raises(DataError, match=r"10\.png: no such image file"):
         list(make_loader(dataset, order, workers=1))

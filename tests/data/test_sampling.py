@@ -1,14 +1,29 @@
 import pytest
 
-from dethead.data.sampling import EpochBatches
+from dethead.data.orders import InTurn, Order, Uniform
+from dethead.data.sampling import EpochBatches, Key
 
 
-def plan(num_images: int = 23, batch_size: int = 4, **options: int) -> list[list[int]]:
-    settings = {"seed": 0, "epoch": 0, "shuffle": True, "drop_last": True} | options
-    sampler = EpochBatches(num_images, batch_size, **settings)  # type: ignore[arg-type]
-    batches = [[index for _, index in batch] for batch in sampler]
+class Repeated:
+    """Image 0, 1, ... 4, and again."""
+
+    length = 11
+
+    def __call__(self, seed: int, epoch: int) -> list[int]:
+        return [place % 5 for place in range(self.length)]
+
+
+def keys_of(order: Order, batch_size: int = 4, **options: int) -> list[list[Key]]:
+    settings = {"seed": 0, "epoch": 0, "drop_last": True} | options
+    sampler = EpochBatches(order, batch_size, **settings)  # type: ignore[arg-type]
+    batches = [*sampler]
     assert len(batches) == len(sampler)
     return batches
+
+
+def plan(num_images: int = 23, batch_size: int = 4, shuffle: bool = True, **options: int) -> list[list[int]]:
+    order = Uniform(num_images) if shuffle else InTurn(num_images)
+    return [[key[1] for key in batch] for batch in keys_of(order, batch_size, **options)]
 
 
 def test_an_epoch_shows_every_image_once() -> None:
@@ -58,13 +73,33 @@ def test_a_resume_sees_exactly_what_was_left(start: int, rank: int) -> None:
 
 
 def test_keys_carry_the_epoch_and_set_epoch_moves_on() -> None:
-    sampler = EpochBatches(6, 2, seed=0, epoch=0, shuffle=True, drop_last=True, start=1)
+    sampler = EpochBatches(Uniform(6), 2, seed=0, epoch=0, drop_last=True, start=1)
     sampler.set_epoch(5)
 
     keys = [key for batch in sampler for key in batch]
 
-    assert {epoch for epoch, _ in keys} == {5}
-    assert [index for _, index in keys] == [index for batch in plan(6, 2, epoch=5) for index in batch]
+    assert {key[0] for key in keys} == {5}
+    assert [key[1] for key in keys] == [index for batch in plan(6, 2, epoch=5) for index in batch]
+
+
+def test_keys_count_how_often_the_epoch_showed_an_image_before() -> None:
+    batches = keys_of(Repeated(), 4, epoch=2, drop_last=False)
+
+    assert batches == [
+        [(2, 0), (2, 1), (2, 2), (2, 3)],
+        [(2, 4), (2, 0, 1), (2, 1, 1), (2, 2, 1)],
+        [(2, 3, 1), (2, 4, 1), (2, 0, 2)],
+    ]
+
+
+def test_repetitions_count_alike_after_a_resume_and_on_every_process() -> None:
+    whole = keys_of(Repeated())
+
+    assert keys_of(Repeated(), start=1) == whole[1:]
+    shares = [keys_of(Repeated(), rank=rank, processes=2, start=1) for rank in (0, 1)]
+    assert [sorted(first + second) for first, second in zip(*shares, strict=True)] == [
+        sorted(batch) for batch in whole[1:]
+    ]
 
 
 @pytest.mark.parametrize(

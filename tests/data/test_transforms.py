@@ -37,7 +37,10 @@ def sample_of(
     height: int = 60,
     width: int = 80,
 ) -> Sample:
-    """Paint object k in the colour 200 + k, ignore region k in 100 + k, on black; label k for object k."""
+    """Paint object k in the colour 200 + k, ignore region k in 100 + k, on black.
+
+    Object k has label k and weight k / 2.
+    """
     image = torch.zeros(3, height, width, dtype=torch.uint8)
     for value, regions in ((100, ignored), (200, boxes)):
         for place, (x1, y1, x2, y2) in enumerate(regions):
@@ -47,7 +50,11 @@ def sample_of(
     return Sample(
         image,
         GroundTruth(
-            torch.tensor(boxes).view(-1, 4).float(), targets, torch.tensor(ignored).view(-1, 4).float(), known
+            torch.tensor(boxes).view(-1, 4).float(),
+            targets,
+            torch.tensor(ignored).view(-1, 4).float(),
+            known,
+            torch.arange(len(boxes)) / 2,
         ),
     )
 
@@ -58,6 +65,19 @@ def painted(image: Tensor, value: int) -> list[float] | None:
     if not len(rows):
         return None
     return [float(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)]
+
+
+def weights_of(sample: Sample) -> list[float]:
+    assert sample.truth.weights is not None
+    weights: list[float] = sample.truth.weights.tolist()
+    return weights
+
+
+def assert_same(found: GroundTruth, wanted: GroundTruth) -> None:
+    for one, two in zip(found, wanted, strict=True):
+        assert one is not None
+        assert two is not None
+        assert torch.equal(one, two)
 
 
 OBJECTS = [[10, 10, 30, 40], [40, 5, 70, 25], [50, 40, 62, 55]]
@@ -80,7 +100,7 @@ def test_flipping_twice_is_the_identity() -> None:
     twice = flip(flip(sample))
 
     assert torch.equal(twice.image, sample.image)
-    assert all(torch.equal(a, b) for a, b in zip(twice.truth, sample.truth, strict=True))
+    assert_same(twice.truth, sample.truth)
 
 
 def test_a_crop_moves_and_cuts_boxes() -> None:
@@ -91,6 +111,7 @@ def test_a_crop_moves_and_cuts_boxes() -> None:
     assert cropped.truth.boxes.tolist() == [[20, 0, 50, 17], [30, 32, 42, 40]]
     assert cropped.truth.targets.argmax(dim=1).tolist() == [1, 2]
     assert cropped.truth.class_known.tolist() == [False, True]
+    assert weights_of(cropped) == [0.5, 1]
 
 
 def test_a_crop_keeps_what_is_visible_of_an_ignore_region_whose_centre_is_gone() -> None:
@@ -139,6 +160,7 @@ def test_after_all_transforms_a_painted_rectangle_fills_its_box() -> None:
         changed = transform(sample_of(OBJECTS, REGIONS))
 
         assert len(changed.truth.boxes) == len(changed.truth.targets) == len(changed.truth.class_known)
+        assert weights_of(changed) == (changed.truth.targets.argmax(dim=1) / 2).tolist()
         for box, label in zip(changed.truth.boxes, changed.truth.targets.argmax(dim=1).tolist(), strict=True):
             assert painted(changed.image, 200 + label) == box.tolist()
 
@@ -162,7 +184,7 @@ def test_everything_off_changes_nothing() -> None:
     same = TrainTransform(**OFF)(sample)
 
     assert torch.equal(same.image, sample.image)
-    assert all(torch.equal(a, b) for a, b in zip(same.truth, sample.truth, strict=True))
+    assert_same(same.truth, sample.truth)
 
 
 def test_small_boxes_are_dropped_with_their_targets_but_ignore_regions_are_not() -> None:
@@ -171,17 +193,20 @@ def test_small_boxes_are_dropped_with_their_targets_but_ignore_regions_are_not()
     kept = TrainTransform(**OFF | {"min_box_size": 12.5})(sample).truth
 
     assert kept.targets.argmax(dim=1).tolist() == [0, 1]
+    assert kept.weights is not None
+    assert kept.weights.tolist() == [0, 0.5]
     assert len(kept.ignore_boxes) == 1
 
 
 def test_the_input_is_not_changed_in_place() -> None:
     sample = sample_of(OBJECTS, REGIONS)
-    before = [value.clone() for value in (sample.image, *sample.truth)]
+    before = [value.clone() for value in (sample.image, *sample.truth) if value is not None]
 
     for _ in range(10):
         resize_to_fit(TrainTransform(**ALL)(sample), (50, 40))
 
-    assert all(torch.equal(a, b) for a, b in zip(before, (sample.image, *sample.truth), strict=True))
+    after = [value for value in (sample.image, *sample.truth) if value is not None]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize(
