@@ -39,12 +39,15 @@ _WHITE: Final[Colour] = (255, 255, 255)
 _ENLARGE_TO: Final = 640  # px of the longer side; labels on smaller pictures would hide what they name
 
 
-class _Mark(NamedTuple):
-    """A box to draw, in pixels of the original image."""
+class Mark(NamedTuple):
+    """A box to draw, in pixels of the image."""
 
     box: Rectangle
+    """x1, y1, x2, y2"""
     text: str
+    """What its label says."""
     colour: Colour
+    """RGB, each in [0, 255]."""
 
 
 def class_colour(label: int) -> Colour:
@@ -141,6 +144,23 @@ def truth_beside_detections(
     return _to_tensor(both)
 
 
+def draw_marks(
+    image: Tensor, marks: Sequence[Mark], *, enlarge_to: int = _ENLARGE_TO, text_size: int | None = None
+) -> Tensor:
+    """Draw any boxes, the first on top; for pictures that the functions above do not make.
+
+    Args:
+        image: (3, H, W) uint8 RGB.
+        marks: boxes in pixels of this image.
+        enlarge_to: as in ``draw_detections``.
+        text_size: px in the picture; by default as fits a picture that is looked at alone.
+
+    Returns:
+        (3, H', W') uint8 RGB.
+    """
+    return _to_tensor(_draw(image, marks, enlarge_to, text_size))
+
+
 def save_picture(picture: Tensor, file: Path) -> None:
     """Write a (3, H, W) uint8 RGB picture; the suffix says how (``.png``, ``.jpg``)."""
     _to_picture(picture).save(file)
@@ -148,25 +168,25 @@ def save_picture(picture: Tensor, file: Path) -> None:
 
 def _detection_marks(
     detections: Detections, class_names: Sequence[str], score_threshold: float
-) -> list[_Mark]:
+) -> list[Mark]:
     kept = detections.cpu().select(detections.scores.cpu() >= score_threshold)
     kept = kept.select(kept.scores.argsort(descending=True, stable=True))
     return [
-        _Mark((x1, y1, x2, y2), f"{_name(label, class_names)} {score:.2f}", class_colour(label))
+        Mark((x1, y1, x2, y2), f"{_name(label, class_names)} {score:.2f}", class_colour(label))
         for (x1, y1, x2, y2), score, label, *_ in zip(*(column.tolist() for column in kept), strict=True)
     ]
 
 
-def _truth_marks(truth: GroundTruth, class_names: Sequence[str]) -> list[_Mark]:
+def _truth_marks(truth: GroundTruth, class_names: Sequence[str]) -> list[Mark]:
     marks = []
     for (x1, y1, x2, y2), targets, known in zip(
         truth.boxes.tolist(), truth.targets, truth.class_known.tolist(), strict=True
     ):
         labels = targets.nonzero()[:, 0].tolist() if known else []
         text = " + ".join(_name(label, class_names) for label in labels) or "?"
-        marks.append(_Mark((x1, y1, x2, y2), text, class_colour(labels[0]) if labels else _WHITE))
+        marks.append(Mark((x1, y1, x2, y2), text, class_colour(labels[0]) if labels else _WHITE))
     ignored = truth.ignore_boxes.tolist()
-    return marks + [_Mark((x1, y1, x2, y2), "ignored", _IGNORED) for x1, y1, x2, y2 in ignored]
+    return marks + [Mark((x1, y1, x2, y2), "ignored", _IGNORED) for x1, y1, x2, y2 in ignored]
 
 
 def _name(label: int, class_names: Sequence[str]) -> str:
@@ -175,7 +195,7 @@ def _name(label: int, class_names: Sequence[str]) -> str:
     return class_names[label]
 
 
-def _draw(image: Tensor, marks: Sequence[_Mark], enlarge_to: int) -> "Picture":
+def _draw(image: Tensor, marks: Sequence[Mark], enlarge_to: int, text_size: int | None = None) -> "Picture":
     """Draw all boxes, then all labels, the first mark on top."""
     from PIL import Image, ImageDraw
 
@@ -184,7 +204,7 @@ def _draw(image: Tensor, marks: Sequence[_Mark], enlarge_to: int) -> "Picture":
     if scale > 1:
         size = (round(scale * picture.width), round(scale * picture.height))
         picture = picture.resize(size, Image.Resampling.BICUBIC)
-    text_size = _text_size(*picture.size)
+    text_size = text_size or _text_size(*picture.size)
     font = _font(text_size)
     scaled = [mark._replace(box=_scale(mark.box, scale)) for mark in marks]
     pen = ImageDraw.Draw(picture)
@@ -214,7 +234,7 @@ def _outline(pen: Any, box: Rectangle, colour: Colour, line: int) -> None:
 
 
 def _place_label(
-    mark: _Mark, font: "FreeTypeFont", size: tuple[int, int], placed: Sequence[Rectangle]
+    mark: Mark, font: "FreeTypeFont", size: tuple[int, int], placed: Sequence[Rectangle]
 ) -> Rectangle:
     """Find room for the text: above, inside, or below the box, away from the labels placed before."""
     width = font.getlength(mark.text) + font.size // 2

@@ -1,15 +1,17 @@
 """From head output to scores, and from scores to detections."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from dethead.boxes import BoxCodec
+from dethead.boxes import Codec
 from dethead.schemes import ClassScheme
-from dethead.structures import Anchors, Detections, HeadOutput, Resize
+from dethead.structures import Anchors, Detections, HeadOutput, Predictions, Resize
 
 ScoreFusion = Callable[[Tensor, Tensor], Tensor]
 """Makes (..., C) scores in [0, 1] of (..., 1) confidence and (..., C) class probabilities in [0, 1]."""
@@ -36,6 +38,35 @@ def confidence_only(confidence: Tensor, probabilities: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class PowersFusion:
+    """confidence^a * probability^b: how much each branch has to say in the ranking.
+
+    Powers in the same ratio rank alike, since s^k rises with s for every k > 0: only a / b matters for AP,
+    and their size for what ``score_threshold`` cuts. (1, 1) is ``product``, (0.5, 0.5) ``geometric_mean``,
+    (0, 1) ``class_only``, (1, 0) ``confidence_only``. ``evaluation.fit_fusion`` finds powers, with sum 2.
+
+    Args:
+        confidence_power: a, not negative.
+        class_power: b, not negative; not both 0.
+    """
+
+    confidence_power: float
+    class_power: float
+
+    def __post_init__(self) -> None:
+        powers = (self.confidence_power, self.class_power)
+        if not all(0 <= power < math.inf for power in powers) or powers == (0, 0):
+            raise ValueError(
+                "confidence_power and class_power must be finite, not negative and not both 0, got "
+                f"{self.confidence_power} and {self.class_power}"
+            )
+
+    def __call__(self, confidence: Tensor, probabilities: Tensor) -> Tensor:
+        """Give the (..., C) scores in [0, 1]; 0 to the power 0 is 1, as the branch has nothing to say."""
+        return confidence**self.confidence_power * probabilities**self.class_power
+
+
+@dataclass(frozen=True, slots=True)
 class Postprocessor:
     """Scores every (anchor, class) pair, keeps the best, decodes those, clips, suppresses within a class.
 
@@ -51,7 +82,7 @@ class Postprocessor:
     """
 
     scheme: ClassScheme
-    codec: BoxCodec
+    codec: Codec
     fusion: ScoreFusion = product
     score_threshold: float = 0.01
     pre_nms_top_k: int = 1000
@@ -83,11 +114,50 @@ class Postprocessor:
                 f"{wanted[0]} images and {wanted[1]} anchors need an output (B, A, C + 5) of these, "
                 f"got {tuple(output.raw.shape)}"
             )
-        confidence = output.confidence_logits.float().sigmoid().unsqueeze(-1)
         probabilities = self.scheme.probabilities(output.class_logits).float()
-        scores = self.fusion(confidence, probabilities)
+        confidence = output.confidence_logits.float().sigmoid()
+
+        def boxes(image: int, rows: Tensor) -> Tensor:
+            # The few that passed, not all A: there may be a million.
+            return self.codec.decode(output.box_deltas[image, rows].float(), anchors.boxes[rows])
+
+        return self._select(probabilities, confidence, boxes, resizes)
+
+    @torch.no_grad()
+    def predictions(self, output: HeadOutput, anchors: Anchors) -> Predictions:
+        """Decode and activate all of an output: what ``select`` starts from."""
+        return Predictions(
+            self.codec.decode(output.box_deltas, anchors.boxes),
+            self.scheme.probabilities(output.class_logits),
+            output.confidence_logits.float().sigmoid(),
+        )
+
+    @torch.no_grad()
+    def select(self, predictions: Predictions, resizes: Sequence[Resize]) -> list[Detections]:
+        """Give the detections of predictions, whoever made them: threshold, top-k, clipping, suppression.
+
+        ``select(predictions(output, anchors), resizes)`` is ``self(output, anchors, resizes)``; between the
+        two, a branch can be replaced.
+
+        Raises:
+            ValueError: predictions of another number of images.
+        """
+        if not len(resizes) == len(predictions.boxes):
+            raise ValueError(f"{len(resizes)} resizes for predictions of {len(predictions.boxes)} images")
+        probabilities, confidence = predictions.class_probabilities.float(), predictions.confidence.float()
+        return self._select(probabilities, confidence, lambda i, rows: predictions.boxes[i, rows], resizes)
+
+    def _select(
+        self,
+        probabilities: Tensor,
+        confidence: Tensor,
+        boxes: Callable[[int, Tensor], Tensor],
+        resizes: Sequence[Resize],
+    ) -> list[Detections]:
+        """(B, A, C) probabilities, (B, A) confidence, and what gives (K, 4) boxes of K rows of an image."""
+        scores = self.fusion(confidence.unsqueeze(-1), probabilities)
         return [
-            self._one(scores[i], probabilities[i], confidence[i, :, 0], output.box_deltas[i], anchors, resize)
+            self._one(scores[i], probabilities[i], confidence[i], partial(boxes, i), resize)
             for i, resize in enumerate(resizes)
         ]
 
@@ -96,11 +166,10 @@ class Postprocessor:
         scores: Tensor,
         probabilities: Tensor,
         confidence: Tensor,
-        deltas: Tensor,
-        anchors: Anchors,
+        boxes_of: Callable[[Tensor], Tensor],
         resize: Resize,
     ) -> Detections:
-        """One image: (A, C) scores and probabilities, (A,) confidence, (A, 4) deltas."""
+        """One image: (A, C) scores and probabilities, (A,) confidence, and the boxes of some anchors."""
         num_classes = scores.shape[1]
         flat = scores.flatten()
         passed = (flat >= self.score_threshold).nonzero().squeeze(1)
@@ -108,7 +177,7 @@ class Postprocessor:
         order = flat[passed].argsort(descending=True, stable=True)[: self.pre_nms_top_k]
         pair = passed[order]
         anchor, label = pair // num_classes, pair % num_classes
-        boxes = resize.to_original(self.codec.decode(deltas[anchor].float(), anchors.boxes[anchor]))
+        boxes = resize.to_original(boxes_of(anchor))
         boxes = _clip(boxes, resize.original_size)
         # Outside the image a box has no area left; it can overlap nothing and match nothing.
         visible = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)

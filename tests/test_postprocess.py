@@ -8,6 +8,7 @@ from dethead.anchors import AnchorGrid
 from dethead.boxes import BoxCodec
 from dethead.postprocess import (
     Postprocessor,
+    PowersFusion,
     class_only,
     confidence_only,
     geometric_mean,
@@ -210,11 +211,50 @@ def test_probability_and_confidence_are_reported_apart_and_the_score_is_their_pr
         (geometric_mean, [0.1**0.5, 0.2**0.5]),
         (class_only, [0.25, 0.5]),
         (confidence_only, [0.4, 0.4]),
+        (PowersFusion(0.5, 2.0), [0.4**0.5 * 0.0625, 0.4**0.5 * 0.25]),
     ],
 )
 def test_fusions_by_hand(fusion, wanted):
     scores = fusion(torch.tensor([[0.4]]), torch.tensor([[0.25, 0.5]]))
     assert scores[0].tolist() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("powers", "same"),
+    [((1, 1), product), ((0.5, 0.5), geometric_mean), ((0, 1), class_only), ((1, 0), confidence_only)],
+)
+def test_powers_hold_the_other_fusions(powers, same):
+    confidence, probabilities = torch.rand(50, 1), torch.rand(50, 3)
+    torch.testing.assert_close(
+        PowersFusion(*powers)(confidence, probabilities), same(confidence, probabilities)
+    )
+
+
+def test_a_branch_with_power_0_has_nothing_to_say_even_where_it_says_0():
+    assert PowersFusion(0.0, 1.0)(torch.zeros(1, 1), torch.full((1, 1), 0.5)).tolist() == [[0.5]]
+
+
+@pytest.mark.parametrize("powers", [(-0.1, 1.0), (0.0, 0.0), (1.0, float("inf")), (float("nan"), 1.0)])
+def test_powers_that_rank_nothing_are_refused(powers):
+    with pytest.raises(ValueError, match="finite, not negative and not both 0, got"):
+        PowersFusion(*powers)
+
+
+def test_selecting_from_the_predictions_of_an_output_gives_its_detections():
+    output, post = (
+        HeadOutput(torch.randn(2, len(GRID.boxes), 3 + 5)),
+        make(SoftmaxCE(), fusion=geometric_mean),
+    )
+    wanted = post(output, GRID, [INPUT, SMALLER])
+    found = post.select(post.predictions(output, GRID), [INPUT, SMALLER])
+    for one, other in zip(found, wanted, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_predictions_of_another_number_of_images_are_refused():
+    post = make()
+    with pytest.raises(ValueError, match="1 resizes for predictions of 2 images"):
+        post.select(post.predictions(HeadOutput(torch.randn(2, len(GRID.boxes), 8)), GRID), [INPUT])
 
 
 def test_the_fusion_makes_the_scores():

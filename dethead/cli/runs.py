@@ -1,6 +1,5 @@
 """Commands that make and use runs: train, evaluate, predict."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from dethead.cli.app import (
     is_main,
     set_threads,
 )
+from dethead.files import prepare_file, write_json
 
 
 @app.command()
@@ -90,12 +90,10 @@ def evaluate(
     from dethead.evaluation import write_results
     from dethead.oracles import oracle_table
     from dethead.training import evaluate_run
-    from dethead.training.run_folder import write_atomically
 
     set_threads(threads)
-    for file in (json_file, detections):
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
+    prepare_file(json_file)
+    prepare_file(detections)
     done = evaluate_run(
         run,
         find_split(data, split, annotations=annotations, images=images),
@@ -115,7 +113,7 @@ def evaluate(
         console.print(oracle_table(done.metrics, done.oracles))
         numbers["oracles"] = {name: metrics.as_dict() for name, metrics in done.oracles.items()}
     if json_file is not None:
-        write_atomically(json_file, json.dumps(numbers, indent=2))
+        write_json(json_file, numbers)
     if detections is not None:
         found = [done.detections[place] for place in range(len(done.coco))]
         ids = done.coco.classes.category_ids

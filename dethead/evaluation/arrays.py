@@ -46,6 +46,10 @@ class DetectionArrays(NamedTuple):
     """(N, 4) xywh."""
     scores: Floats
     """(N,)"""
+    class_probabilities: Floats | None = None
+    """(N,) what the class branch says of the label, nan where unknown; None: known of no detection."""
+    confidence: Floats | None = None
+    """(N,) what the confidence branch says; nan and None as above."""
 
 
 class EvaluationInput(NamedTuple):
@@ -70,7 +74,9 @@ class ImageRecord(NamedTuple):
 NO_TRUTH = TruthArrays(
     np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.bool_)
 )
-NO_DETECTIONS = DetectionArrays(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0))
+NO_DETECTIONS = DetectionArrays(
+    np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0), np.zeros(0), np.zeros(0)
+)
 
 
 def image_record(detections: Detections, truth: CocoTruth, num_classes: int) -> ImageRecord:
@@ -86,10 +92,17 @@ def image_record(detections: Detections, truth: CocoTruth, num_classes: int) -> 
             message names the image id, the row and the value.
     """
     boxes = _xywh(_numpy(detections.boxes))
-    scores = _numpy(detections.scores).astype(np.float64)
-    found = DetectionArrays(_zeros(len(boxes)), _numpy(detections.labels).astype(np.int64), boxes, scores)
+    scores, probabilities, confidence = (
+        _numpy(values).astype(np.float64)
+        for values in (detections.scores, detections.class_probabilities, detections.confidence)
+    )
+    labels = _numpy(detections.labels).astype(np.int64)
+    found = DetectionArrays(_zeros(len(boxes)), labels, boxes, scores, probabilities, confidence)
     where = f"image {truth.image_id}, detection"
     _check(found.label, boxes, scores, num_classes, where)
+    if not len(scores) == len(probabilities) == len(confidence):
+        counts = f"{len(probabilities)} class probabilities and {len(confidence)} confidences"
+        raise ValueError(f"{where}s: {len(scores)} scores, but {counts}")
     if (boxes[:, 2:] < 0).any():
         row = int((boxes[:, 2:] < 0).any(axis=1).argmax())
         raise ValueError(
@@ -126,11 +139,16 @@ def join_records(records: Iterable[ImageRecord], class_names: Sequence[str]) -> 
 
 def _join(
     parts: Sequence[TruthArrays] | Sequence[DetectionArrays], nothing: TruthArrays | DetectionArrays
-) -> list[NDArray[Any]]:
+) -> list[Any]:
     """Concatenate field by field; the image becomes the part's place in the list."""
     image = np.repeat(np.arange(len(parts)), [len(part.label) for part in parts])
-    columns = zip(*parts, strict=True) if parts else ([column] for column in nothing)
-    return [image, *(np.concatenate(column) for column in list(columns)[1:])]
+    columns: Iterable[Sequence[Any]] = zip(*parts, strict=True) if parts else ([one] for one in nothing)
+    # A column that one part does not have is known of none.
+    joined = [
+        None if any(part is None for part in column) else np.concatenate(column)
+        for column in list(columns)[1:]
+    ]
+    return [image, *joined]
 
 
 def _numpy(values: Tensor) -> NDArray[Any]:

@@ -1,13 +1,58 @@
 """Precision and recall of every setting, and the 12 numbers that are their means."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from dethead.evaluation.arrays import Floats
+from dethead.evaluation.arrays import Bools, Floats
 from dethead.evaluation.metrics import ClassMetrics, CocoMetrics
 from dethead.evaluation.rules import CocoRules
+
+LARGEST: Final = -1
+
+
+class Place(NamedTuple):
+    """Where a number's values stand, by the order of the rules."""
+
+    area: int
+    thresholds: Bools
+    """(T,) over which IoU thresholds it is the mean."""
+    limit: int | None
+    """None: a precision; else which limit on detections the recall has."""
+
+
+class Number(NamedTuple):
+    """One of the 12 numbers: a mean of precision, or of recall if it has a limit."""
+
+    name: str
+    area: str
+    iou: float | None = None
+    """None: mean over all thresholds."""
+    limit: int | None = None
+    """Detections per image and class; ``LARGEST``: as many as the rules allow."""
+
+    def place(self, rules: CocoRules) -> Place | None:
+        """Find it among the rules; None if its area range, threshold or limit is not there."""
+        areas = [name for name, _, _ in rules.area_ranges]
+        thresholds = np.array([self.iou in (None, iou) for iou in rules.iou_thresholds])
+        last = len(rules.max_detections) - 1
+        limits = {None: None, LARGEST: last} | {limit: n for n, limit in enumerate(rules.max_detections)}
+        if self.area not in areas or not thresholds.any() or self.limit not in limits:
+            return None
+        return Place(areas.index(self.area), thresholds, limits[self.limit])
+
+
+_SIZES = {"s": "small", "m": "medium", "l": "large"}
+NUMBERS: tuple[Number, ...] = (
+    Number("AP", "all"),
+    Number("AP50", "all", iou=0.5),
+    Number("AP75", "all", iou=0.75),
+    *(Number(f"AP{letter}", size) for letter, size in _SIZES.items()),
+    *(Number(f"AR{limit}", "all", limit=limit) for limit in (1, 10, 100)),
+    *(Number(f"AR{letter}", size, limit=LARGEST) for letter, size in _SIZES.items()),
+)
+"""What the 12 numbers are, in COCO's order."""
 
 
 class Curves(NamedTuple):
@@ -47,29 +92,15 @@ def _one_class(curves: Curves, label: int) -> Curves:
 
 
 def _numbers(curves: Curves, rules: CocoRules) -> dict[str, float]:
-    areas = [name for name, _, _ in rules.area_ranges]
+    return {number.name: _number(curves, number.place(rules)) for number in NUMBERS}
 
-    def precision(area: str, iou: float | None = None) -> float:
-        if area not in areas:
-            return float("nan")
-        part = curves.precision[..., areas.index(area)]
-        return _mean(part if iou is None else part[np.array(rules.iou_thresholds) == iou])
 
-    def recall(area: str, limit: int | None = None) -> float:
-        if area not in areas or (limit is not None and limit not in rules.max_detections):
-            return float("nan")
-        place = -1 if limit is None else rules.max_detections.index(limit)
-        return _mean(curves.recall[..., areas.index(area), place])
-
-    sizes = {"s": "small", "m": "medium", "l": "large"}
-    return {
-        "AP": precision("all"),
-        "AP50": precision("all", 0.5),
-        "AP75": precision("all", 0.75),
-        **{f"AP{letter}": precision(size) for letter, size in sizes.items()},
-        **{f"AR{limit}": recall("all", limit) for limit in (1, 10, 100)},
-        **{f"AR{letter}": recall(size) for letter, size in sizes.items()},
-    }
+def _number(curves: Curves, place: Place | None) -> float:
+    if place is None:
+        return float("nan")
+    if place.limit is None:
+        return _mean(curves.precision[place.thresholds][..., place.area])
+    return _mean(curves.recall[..., place.area, place.limit])
 
 
 def _mean(values: Floats) -> float:

@@ -33,11 +33,13 @@ class MatchTable(NamedTuple):
     """
 
     rules: CocoRules
+    image_ids: Ints
+    """(I,) ascending; those without objects or detections too."""
     class_names: tuple[str, ...]
     row: Ints
     """(N,) row of the detection among those given."""
     image: Ints
-    """(N,) row in ``EvaluationInput.image_ids``."""
+    """(N,) row in ``image_ids``."""
     label: Ints
     """(N,) in [0, C), ascending."""
     score: Floats
@@ -102,6 +104,7 @@ def match(given: EvaluationInput, rules: CocoRules = COCO_RULES) -> MatchTable:
     hits = sort_stable(pairs.detection, np.flatnonzero(hit_bits.any(axis=0)))
     return MatchTable(
         rules=rules,
+        image_ids=given.image_ids,
         class_names=given.class_names,
         row=row,
         image=found.image[row],

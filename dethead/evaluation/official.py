@@ -94,7 +94,8 @@ def _truth_rows(truth: TruthArrays, image_ids: list[int]) -> list[dict[str, Any]
 
 
 def _detection_rows(detections: DetectionArrays, image_ids: list[int]) -> list[dict[str, Any]]:
-    columns = (column.tolist() for column in detections)
+    image, label, boxes, scores, *_ = detections
+    columns = (column.tolist() for column in (image, label, boxes, scores))
     return [
         {
             "id": number,

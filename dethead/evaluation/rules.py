@@ -56,5 +56,26 @@ class CocoRules:
         if not names or len(set(names)) < len(names):
             raise ValueError(f"area_ranges must have distinct names, at least one, got {names}")
 
+    def threshold_place(self, iou: float) -> int:
+        """Give the place of an IoU threshold.
+
+        Raises:
+            ValueError: these rules do not have it.
+        """
+        if iou not in self.iou_thresholds:
+            raise ValueError(f"IoU threshold {iou} is not among {self.iou_thresholds}")
+        return self.iou_thresholds.index(iou)
+
+    def range_place(self, name: str) -> int:
+        """Give the place of an area range.
+
+        Raises:
+            ValueError: these rules do not have it.
+        """
+        names = [known for known, _, _ in self.area_ranges]
+        if name not in names:
+            raise ValueError(f"area range {name!r} is not among {names}")
+        return names.index(name)
+
 
 COCO_RULES: Final = CocoRules()

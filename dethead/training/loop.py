@@ -20,6 +20,7 @@ from torch import Tensor
 from dethead import build
 from dethead.config import Run
 from dethead.data import EpochBatches, make_loader
+from dethead.files import write_atomically
 from dethead.normalisers import Counts, add_counts, count
 from dethead.running import RunningState, add_seen
 from dethead.structures import Assignment, Batch, ClassesSeen, HeadOutput, LossTerms
@@ -33,7 +34,7 @@ from dethead.training.optimisation import lr_factor, make_optimizer, set_lr
 from dethead.training.pictures import leave_pictures
 from dethead.training.progress import bar
 from dethead.training.record import Record, Window
-from dethead.training.run_folder import RunFolder, RunFolderError, best_of, write_atomically
+from dethead.training.run_folder import RunFolder, RunFolderError, best_of
 from dethead.training.signals import stop_requests
 from dethead.training.teacher import load_teacher
 from dethead.training.validation import Objective, Scored, score

@@ -11,10 +11,11 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from dethead.evaluation import CocoMetrics
+from dethead.files import write_atomically
 from dethead.running import add_seen
 from dethead.structures import ClassesSeen
 from dethead.training.progress import duration
-from dethead.training.run_folder import RunFolder, write_atomically
+from dethead.training.run_folder import RunFolder
 
 
 class Window:

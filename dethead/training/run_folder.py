@@ -1,13 +1,11 @@
 """What a run leaves behind, and where in its folder."""
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dethead.config import Run, dump, load
+from dethead.files import naming, write_atomically
 
 
 class RunFolderError(ValueError):
@@ -81,7 +79,7 @@ class RunFolder:
 
     def append_log(self, line: dict[str, Any]) -> None:
         """Add a line to log.jsonl."""
-        with _named(self.log), self.log.open("a", encoding="utf-8") as file:
+        with naming(self.log), self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def cut_log(self, step: int, validated: int) -> None:
@@ -115,20 +113,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
     return flat
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that it is never seen half written."""
-    part = path.with_name(path.name + ".part")
-    with _named(path):
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """A full disk's error does not say which file it met."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(f"{path}: cannot be written ({error.strerror or error})") from error

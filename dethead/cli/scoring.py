@@ -1,0 +1,141 @@
+"""``dethead score`` and ``dethead compare``: the numbers of any detector's results files."""
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dethead.cli.app import app
+from dethead.files import prepare_file, prepare_folder, write_json
+
+if TYPE_CHECKING:
+    from dethead.data.coco import CocoSet
+    from dethead.evaluation.intervals import Interval
+    from dethead.evaluation.metrics import CocoMetrics
+    from dethead.evaluation.uncertainty import ScoreIntervals
+
+AnnotationsArgument = Annotated[Path, typer.Argument(help="COCO annotation file.")]
+ClassesOption = Annotated[str | None, typer.Option(help="Only these, comma-separated.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of the resamples.")]
+
+
+@app.command()
+def score(
+    annotations: AnnotationsArgument,
+    detections: Annotated[Path, typer.Argument(help="COCO results file, of any detector.")],
+    json_file: JsonOption = None,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Show every class.")] = False,
+    classes: ClassesOption = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder for precision-recall curves.")] = None,
+    official: Annotated[bool, typer.Option("--official", help="Let pycocotools compute.")] = False,
+    resamples: Annotated[int, typer.Option(min=0, help="For 95 % intervals: 2000, say.")] = 0,
+    seed: SeedOption = 0,
+) -> None:
+    """Compute the 12 COCO numbers of a results file."""
+    prepare_file(json_file)
+    if plots is not None:
+        prepare_folder(plots)
+    from dethead.evaluation.bootstrap import spread_size
+    from dethead.evaluation.coco import coco_metrics
+    from dethead.evaluation.matches import match
+    from dethead.evaluation.official import official_metrics
+    from dethead.evaluation.results import read_evaluation
+    from dethead.evaluation.uncertainty import score_intervals
+
+    given = read_evaluation(detections, _read_truth(annotations, classes))
+    metrics = official_metrics(given) if official else coco_metrics(given)
+    table, numbers, intervals = match(given), metrics.as_dict(), None
+    if resamples:
+        with _bar(spread_size(len(given.image_ids), resamples)) as progress:
+            intervals = score_intervals(table, resamples, seed, progress=progress)
+        numbers["intervals"] = intervals.as_dict()
+    _show(metrics, intervals, per_class)
+    if json_file is not None:
+        write_json(json_file, numbers)
+    if plots is not None:
+        from dethead.evaluation.pictures import save_pr_curves
+
+        save_pr_curves(table, plots / "pr_curves.png")
+        print(f"{plots / 'pr_curves.png'}")
+
+
+@app.command()
+def compare(
+    annotations: AnnotationsArgument,
+    a: Annotated[Path, typer.Argument(metavar="A.json", help="COCO results of detector A.")],
+    b: Annotated[Path, typer.Argument(metavar="B.json", help="COCO results of detector B.")],
+    resamples: Annotated[int, typer.Option(min=1, help="Of the images, the same for both.")] = 2000,
+    seed: SeedOption = 0,
+    classes: ClassesOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Say whether detector B is better than A on the same images: differences, intervals, p-values."""
+    prepare_file(json_file)
+    from dethead.evaluation.bootstrap import spread_size
+    from dethead.evaluation.comparison import compare as compare_tables
+    from dethead.evaluation.matches import match
+    from dethead.evaluation.results import read_evaluation
+
+    truth = _read_truth(annotations, classes)
+    table_a, table_b = (match(read_evaluation(path, truth)) for path in (a, b))
+    with _bar(2 * spread_size(len(truth), resamples, "percentile")) as progress:
+        found = compare_tables(table_a, table_b, resamples, seed, progress=progress)
+    console = _console()
+    for table in found.as_tables():
+        console.print(table)
+    print(found.verdict())
+    if json_file is not None:
+        write_json(json_file, {"a": str(a), "b": str(b), **found.as_dict()})
+
+
+def _read_truth(annotations: Path, classes: str | None) -> "CocoSet":
+    from dethead.data.coco import CocoSet
+
+    return CocoSet.read(annotations, [name.strip() for name in classes.split(",")] if classes else None)
+
+
+def _show(metrics: "CocoMetrics", intervals: "ScoreIntervals | None", per_class: bool) -> None:
+    console = _console()
+    table = Table(title=f"{sum(one.objects for one in metrics.per_class)} objects, %")
+    table.add_column("number")
+    table.add_column("", justify="right")
+    if intervals is not None:
+        table.add_column(f"{100 * intervals.level:g} % interval", justify="right")
+    for name, value in metrics.numbers().items():
+        ends = [] if intervals is None else [_ends(intervals.numbers[name])]
+        table.add_row(name, "-" if math.isnan(value) else f"{100 * value:.1f}", *ends)
+    console.print(table)
+    if not per_class:
+        return
+    console.print(metrics.as_table())
+    if intervals is not None:
+        of_classes = Table("class", f"AP, {100 * intervals.level:g} % interval, %")
+        for one, interval in zip(metrics.per_class, intervals.class_ap, strict=True):
+            of_classes.add_row(one.name, _ends(interval))
+        console.print(of_classes)
+
+
+def _ends(interval: "Interval") -> str:
+    return "-" if math.isnan(interval.low) else f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
+@contextmanager
+def _bar(resamples: int) -> Iterator[Callable[[int], None]]:
+    """Show how far resampling is; silent when standard error is not a terminal."""
+    columns = (TextColumn("resampling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("", total=resamples)
+        yield lambda done: progress.update(task, advance=done)

@@ -1,0 +1,126 @@
+"""``dethead score`` and ``dethead compare`` on files, as a person calls them."""
+
+import json
+
+import pytest
+
+from dethead.data.coco import CocoSet
+from dethead.evaluation import coco_metrics, read_evaluation
+
+ANNOTATIONS = {
+    "images": [{"id": i, "file_name": f"{i}.jpg", "width": 200, "height": 200} for i in range(1, 13)],
+    "categories": [{"id": 3, "name": "car"}, {"id": 8, "name": "truck"}],
+    "annotations": [
+        {
+            "id": 10 * i + c,
+            "image_id": i,
+            "category_id": (3, 8)[c],
+            "bbox": [10 + 90 * c, 10, 40 + i, 40],
+            "area": 40 * (40 + i),
+            "iscrowd": 0,
+        }
+        for i in range(1, 13)
+        for c in range(2)
+    ],
+}
+
+
+def results(shift):
+    return [
+        {
+            "image_id": one["image_id"],
+            "category_id": one["category_id"],
+            "bbox": [one["bbox"][0] + shift * one["image_id"] / 6, *one["bbox"][1:]],
+            "score": 0.9 - 0.05 * one["image_id"],
+        }
+        for one in ANNOTATIONS["annotations"]
+    ]
+
+
+@pytest.fixture
+def files(tmp_path):
+    for name, values in {"truth": ANNOTATIONS, "a": results(2), "b": results(8)}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(values))
+    return [tmp_path / f"{name}.json" for name in ("truth", "a", "b")]
+
+
+def test_score_prints_and_writes_the_12_numbers(dethead, files, tmp_path):
+    truth, a, _ = files
+    status, said, err = dethead("score", truth, a, "--json", tmp_path / "new" / "numbers.json")
+    assert status == 0, err
+    metrics = coco_metrics(read_evaluation(a, CocoSet.read(truth)))
+    read = json.loads((tmp_path / "new" / "numbers.json").read_text())
+    assert read == metrics.as_dict()
+    assert f"{100 * metrics.AP:.1f}" in said
+    assert "truck" not in said
+
+
+def test_score_official_gives_the_same(dethead, files, tmp_path):
+    truth, a, _ = files
+    for name, more in {"ours.json": (), "theirs.json": ("--official",)}.items():
+        assert dethead("score", truth, a, "--json", tmp_path / name, *more)[0] == 0
+    ours, theirs = (json.loads((tmp_path / name).read_text()) for name in ("ours.json", "theirs.json"))
+    assert {name: ours[name] for name in ours if name != "per_class"} == pytest.approx(
+        {name: theirs[name] for name in ours if name != "per_class"}, abs=1e-12
+    )
+
+
+def test_score_shows_chosen_classes_and_their_intervals(dethead, files, tmp_path):
+    truth, a, _ = files
+    out = tmp_path / "numbers.json"
+    more = ("--per-class", "--classes", "truck", "--resamples", 50, "--json", out)
+    status, said, err = dethead("score", truth, a, *more)
+    assert status == 0, err
+    assert "truck" in said
+    assert "car" not in said
+    low, high = json.loads(out.read_text())["intervals"]["AP"]
+    assert f"{100 * low:.1f} to {100 * high:.1f}" in said
+
+
+def test_score_draws_curves(dethead, files, tmp_path):
+    truth, a, _ = files
+    status, said, err = dethead("score", truth, a, "--plots", tmp_path / "plots")
+    assert status == 0, err
+    assert (tmp_path / "plots" / "pr_curves.png").stat().st_size > 1000
+    assert "pr_curves.png" in said
+
+
+def test_compare_says_which_is_better(dethead, files, tmp_path):
+    truth, a, b = files
+    out = tmp_path / "comparison.json"
+    status, said, err = dethead("compare", truth, a, b, "--resamples", 200, "--seed", 1, "--json", out)
+    assert status == 0, err
+    read = json.loads(out.read_text())
+    assert read["verdict"].startswith("B is worse than A")
+    assert read["verdict"] in said
+    assert (read["resamples"], read["seed"], read["a"]) == (200, 1, str(a))
+    assert "truck" in said
+
+
+def test_comparing_a_file_with_itself_is_identical(dethead, files):
+    truth, a, _ = files
+    assert "identical" in dethead("compare", truth, a, a, "--resamples", 10)[1]
+
+
+def test_a_wrong_row_is_named_with_its_file(dethead, files):
+    truth, a, b = files
+    b.write_text(json.dumps([*results(0)[:2], {**results(0)[2], "image_id": 99}]))
+    for command in (("score", truth, b), ("compare", truth, a, b, "--resamples", 5)):
+        status, _, err = dethead(*command)
+        assert status == 2
+        assert "b.json: row 2: image_id 99 is not in the annotations" in err
+
+
+@pytest.mark.parametrize("command", ["score", "compare"])
+def test_a_place_that_cannot_be_written_is_named_before_the_work(
+    dethead, files, tmp_path, monkeypatch, command
+):
+    truth, a, b = files
+    monkeypatch.setattr("dethead.evaluation.results.read_evaluation", lambda *_: pytest.fail("work was done"))
+    inputs = (truth, a) if command == "score" else (truth, a, b)
+    status, _, err = dethead(command, *inputs, "--json", a / "numbers.json")
+    assert status == 2
+    assert "a.json: this folder cannot be made" in err
+    status, _, err = dethead(command, *inputs, "--json", tmp_path)
+    assert status == 2
+    assert "is a folder, name a file" in err
