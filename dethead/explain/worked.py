@@ -148,18 +148,19 @@ def save_plot(worked: Explanation, targets: int | Row, path: Path, seen: Classes
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for label, values, here, colour in (
-        ("loss", [row.loss for row in rows], worked.loss, "#0072b2"),
+    for label, values, here, colour, below in (
+        ("loss", [row.loss for row in rows], worked.loss, "#0072b2", (6, 6)),
         (
             f"gradient, d loss / d z{chosen}",
             [row.gradient[chosen] for row in rows],
             worked.gradient[chosen],
             "#d55e00",
+            (6, -14),
         ),
     ):
         axes.plot(grid, values, color=colour, label=label)
         axes.plot([centre], [here], "o", color=colour)
-        axes.annotate(f"{here:.3f}", (centre, here), textcoords="offset points", xytext=(6, 6), color=colour)
+        axes.annotate(f"{here:.3f}", (centre, here), textcoords="offset points", xytext=below, color=colour)
     axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     axes.set(
         title=f"{type(worked.scheme).__name__}, target {_words(targets)}, other logits held",
