@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dethead.cli.app import app
+from dethead.cli.truth import AnnotationsArgument, ClassesOption, ParentOption, read_truth
 from dethead.files import prepare_folder, write_atomically, write_json
 
 if TYPE_CHECKING:
@@ -18,15 +19,15 @@ File = tuple[str, str]
 
 @app.command()
 def analyse(
-    annotations: Annotated[Path, typer.Argument(help="COCO annotation file.")],
+    annotations: AnnotationsArgument,
     detections: Annotated[Path, typer.Argument(help="COCO results file, of any detector.")],
     out: Annotated[Path, typer.Option(help="Folder for analysis.md, analysis.json and pictures.")],
     images: Annotated[Path | None, typer.Option(help="Image folder: shows the worst cases.")] = None,
-    classes: Annotated[str | None, typer.Option(help="Only these, comma-separated.")] = None,
+    classes: ClassesOption = None,
+    parent: ParentOption = None,
 ) -> None:
     """Find out what costs a detector its AP: error types, confusion, thresholds, calibration, pictures."""
     from dethead.data import DataError
-    from dethead.data.coco import CocoSet
     from dethead.evaluation.analysis import analyse as run_analysis
     from dethead.evaluation.findings import as_markdown, headline
     from dethead.evaluation.results import read_evaluation
@@ -34,8 +35,7 @@ def analyse(
     if images is not None and not images.is_dir():
         raise DataError(f"{images}: no such image folder")
     prepare_folder(out)
-    chosen = [name.strip() for name in classes.split(",")] if classes else None
-    coco_set = CocoSet.read(annotations, chosen)
+    coco_set = read_truth(annotations, classes, parent)
     analysis = run_analysis(read_evaluation(detections, coco_set))
     write_json(out / "analysis.json", analysis.as_dict())
     files = [("analysis.json", "all numbers"), *_draw(analysis, out)]

@@ -13,16 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from dethead.cli.app import app
+from dethead.cli.truth import AnnotationsArgument, ClassesOption, ParentOption, read_truth
 from dethead.files import prepare_file, prepare_folder, write_json
 
 if TYPE_CHECKING:
-    from dethead.data.coco import CocoSet
     from dethead.evaluation.intervals import Interval
     from dethead.evaluation.metrics import CocoMetrics
     from dethead.evaluation.uncertainty import ScoreIntervals
 
-AnnotationsArgument = Annotated[Path, typer.Argument(help="COCO annotation file.")]
-ClassesOption = Annotated[str | None, typer.Option(help="Only these, comma-separated.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of the resamples.")]
 
@@ -34,6 +32,7 @@ def score(
     json_file: JsonOption = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="Show every class.")] = False,
     classes: ClassesOption = None,
+    parent: ParentOption = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for precision-recall curves.")] = None,
     official: Annotated[bool, typer.Option("--official", help="Let pycocotools compute.")] = False,
     resamples: Annotated[int, typer.Option(min=0, help="For 95 % intervals: 2000, say.")] = 0,
@@ -50,7 +49,7 @@ def score(
     from dethead.evaluation.results import read_evaluation
     from dethead.evaluation.uncertainty import score_intervals
 
-    given = read_evaluation(detections, _read_truth(annotations, classes))
+    given = read_evaluation(detections, read_truth(annotations, classes, parent))
     metrics = official_metrics(given) if official else coco_metrics(given)
     table, numbers, intervals = match(given), metrics.as_dict(), None
     if resamples:
@@ -75,6 +74,7 @@ def compare(
     resamples: Annotated[int, typer.Option(min=1, help="Of the images, the same for both.")] = 2000,
     seed: SeedOption = 0,
     classes: ClassesOption = None,
+    parent: ParentOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Say whether detector B is better than A on the same images: differences, intervals, p-values."""
@@ -84,7 +84,7 @@ def compare(
     from dethead.evaluation.matches import match
     from dethead.evaluation.results import read_evaluation
 
-    truth = _read_truth(annotations, classes)
+    truth = read_truth(annotations, classes, parent)
     table_a, table_b = (match(read_evaluation(path, truth)) for path in (a, b))
     with _bar(2 * spread_size(len(truth), resamples, "percentile")) as progress:
         found = compare_tables(table_a, table_b, resamples, seed, progress=progress)
@@ -94,12 +94,6 @@ def compare(
     print(found.verdict())
     if json_file is not None:
         write_json(json_file, {"a": str(a), "b": str(b), **found.as_dict()})
-
-
-def _read_truth(annotations: Path, classes: str | None) -> "CocoSet":
-    from dethead.data.coco import CocoSet
-
-    return CocoSet.read(annotations, [name.strip() for name in classes.split(",")] if classes else None)
 
 
 def _show(metrics: "CocoMetrics", intervals: "ScoreIntervals | None", per_class: bool) -> None:

@@ -124,3 +124,28 @@ def test_a_place_that_cannot_be_written_is_named_before_the_work(
     status, _, err = dethead(command, *inputs, "--json", tmp_path)
     assert status == 2
     assert "is a folder, name a file" in err
+
+
+def test_a_parent_class_is_scored_with_rows_of_its_own(dethead, tmp_path):
+    truth = {
+        "images": [{"id": 1, "file_name": "1.png", "height": 50, "width": 50}],
+        "categories": [{"id": 1, "name": "car"}, {"id": 4, "name": "truck"}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0},
+            {"id": 2, "image_id": 1, "category_id": 4, "bbox": [20, 20, 10, 10], "area": 100, "iscrowd": 0},
+        ],
+    }
+    rows = [  # the id of the parent is the largest of the file + 1
+        {"image_id": 1, "category_id": category, "bbox": box, "score": 0.9}
+        for category, box in ((1, [0, 0, 10, 10]), (5, [0, 0, 10, 10]), (5, [20, 20, 10, 10]))
+    ]
+    for name, content in (("truth", truth), ("rows", rows)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    files = (str(tmp_path / "truth.json"), str(tmp_path / "rows.json"))
+    out = tmp_path / "out.json"
+    assert dethead("score", *files, "--parent", "vehicle=car,truck", "--json", str(out))[0] == 0
+    scored = {one["name"]: one["AP"] for one in json.loads(out.read_text())["per_class"]}
+    assert scored == pytest.approx({"car": 1.0, "truck": 0.0, "vehicle": 1.0})
+    status, _, err = dethead("score", *files, "--parent", "vehicle")
+    assert status == 2
+    assert "must look like vehicle=car,truck" in err

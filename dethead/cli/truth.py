@@ -1,0 +1,51 @@
+"""The annotation file that commands score against, and which of its classes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dethead.data.coco import CocoSet
+
+AnnotationsArgument = Annotated[Path, typer.Argument(help="COCO annotation file.")]
+ClassesOption = Annotated[str | None, typer.Option(help="Only these, comma-separated.")]
+ParentOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--parent", metavar="NAME=CLASS,CLASS", help="A class above others, as data.hierarchy makes it."
+    ),
+]
+
+
+def read_truth(annotations: Path, classes: str | None, parents: list[str] | None = None) -> "CocoSet":
+    """Read the truth.
+
+    Args:
+        annotations: COCO file.
+        classes: names with commas between; None for all.
+        parents: ``vehicle=car,truck``; later ones may be above earlier ones.
+
+    Raises:
+        DataError: a file or a name that cannot be.
+        BadParameter: a parent of another form.
+    """
+    from dethead.data.coco import CocoSet
+
+    return CocoSet.read(
+        annotations, _names(classes) if classes else None, hierarchy=_hierarchy(parents or [])
+    )
+
+
+def _hierarchy(parents: list[str]) -> dict[str, list[str]] | None:
+    found = {}
+    for text in parents:
+        name, equals, children = text.partition("=")
+        if not name or not equals or not children:
+            raise typer.BadParameter(f"{text!r} must look like vehicle=car,truck", param_hint="--parent")
+        found[name.strip()] = _names(children)
+    return found or None
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
