@@ -263,11 +263,22 @@ def detector(run: Run, num_classes: int, weights: Path | None = None) -> Detecto
         pyramid.strides, run.anchors.sizes, ratios=run.anchors.ratios, scales=run.anchors.scales
     )
     _seed(run.seed, "head")
-    options = run.head.model_dump() | {"box_bias": anchor_code(codec(run))}
-    head = DetectionHead(run.neck.channels, grid.anchors_per_cell, num_classes, class_scheme(run), **options)
+    head = _head(run, grid.anchors_per_cell, num_classes)
     # The faster layout for convolutions, and the one in which the head's output needs a single copy.
     made: Detector = Detector(pyramid, head, grid).to(memory_format=torch.channels_last)
     return made
+
+
+def _head(run: Run, anchors_per_cell: int, num_classes: int) -> DetectionHead:
+    if run.head.class_prior == "data":
+        raise ConfigError("head.class_prior: 'data' must be worked out from a training set first")
+    options = run.head.model_dump() | {"box_bias": anchor_code(codec(run))}
+    try:
+        return DetectionHead(run.neck.channels, anchors_per_cell, num_classes, class_scheme(run), **options)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"head: {error}") from None
 
 
 def _backbone(run: Run, weights: Path | None) -> nn.Module:

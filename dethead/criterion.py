@@ -141,8 +141,8 @@ class DetectionLoss(nn.Module):
             raise ValueError(f"confidence_on must be 'all' or 'positives', got {confidence_on!r}")
         if confidence_on == "positives" and hard_negatives is not None:
             raise ValueError(
-                f"hard_negatives {hard_negatives} chooses background anchors, which confidence_on 'positives' "
-                "leaves out; take one of the two"
+                f"hard_negatives {hard_negatives} chooses background anchors, which confidence_on "
+                "'positives' leaves out; take one of the two"
             )
         if class_on == "all" and not scheme.teaches_background:
             raise ValueError(
@@ -209,18 +209,20 @@ class DetectionLoss(nn.Module):
         counts = count(assignment) if counts is None else counts
         targets = torch.cat([self.scheme.targets(one.targets) for one in truth])
         positives = _positives(output, assignment, truth, targets, anchors.boxes, teacher)
-        quality = self._quality(assignment, positives)
         images = len(truth)
 
         def enter(term: Term, loss: Tensor) -> Tensor:
             per_image = loss.sum(dim=1) if loss.ndim == 2 else _per_image(loss, positives.image, images)
             return term.weight * (per_image / term.normaliser(counts, assignment)).sum()
 
-        logits, class_targets, class_loss = self._class_loss(output, assignment, positives, quality, seen)
+        logits, class_targets, class_loss = self._class_loss(output, assignment, positives, seen)
         class_scalar = enter(self.class_term, class_loss)
-        confidence = self._confidence_loss(output, assignment, positives, quality)
+        confidence = self._confidence_loss(output, assignment, positives)
         box = self.box_loss(positives.output.box_deltas, positives.boxes, positives.anchors, self.codec)
-        extra = {name: enter(term, loss(positives)) for name, (term, loss) in self.extra.items()}
+        extra = {
+            name: enter(term, _weighted(loss(positives), positives.weights))
+            for name, (term, loss) in self.extra.items()
+        }
         if self.class_l2:
             # Once per step: every micro-batch brings its share, and processes are averaged.
             extra["class_l2"] = self._penalty(class_rows) * (images / counts.images)
@@ -233,31 +235,42 @@ class DetectionLoss(nn.Module):
         total = torch.stack([*scalars, *extra.values()]).sum()
         return LossTerms(total, scalars[0], scalars[1], scalars[2], extra, now)
 
-    def _quality(self, assignment: Assignment, positives: Positives) -> Tensor | None:
-        """(P,) how well each positive's box fits, in [0, 1]; None if nothing asks for it."""
-        wanted = self.confidence_target if self.confidence_term.weight else "one"
-        if wanted == "one" and not self.scheme.quality_target:
+    def _class_quality(self, assignment: Assignment, positives: Positives) -> Tensor | None:
+        """(P,) what class targets are scaled by, in [0, 1], whatever the confidence is taught; None: 1."""
+        if not self.scheme.quality_target:
             return None
-        if wanted == "quality" and assignment.quality is None:
+        if assignment.quality is None:
+            return self._overlap(positives)
+        return assignment.quality[positives.image, positives.anchor]
+
+    def _confidence_quality(self, assignment: Assignment, positives: Positives) -> Tensor | None:
+        """(P,) what the confidence of positives is taught, in [0, 1]; None: 1."""
+        if self.confidence_target == "one" or not self.confidence_term.weight:
+            return None
+        if self.confidence_target == "iou":
+            return self._overlap(positives)
+        if assignment.quality is None:
             raise ValueError(
                 "confidence_target 'quality' needs an assigner that gives one, such as task_aligned"
             )
-        if assignment.quality is not None and wanted != "iou":
-            return assignment.quality[positives.image, positives.anchor]
-        decoded = self.codec.decode(positives.output.box_deltas.detach(), positives.anchors)
-        return iou(decoded, positives.boxes)
+        return assignment.quality[positives.image, positives.anchor]
+
+    def _overlap(self, positives: Positives) -> Tensor:
+        """(P,) IoU of the decoded predictions with their truth, detached."""
+        return iou(
+            self.codec.decode(positives.output.box_deltas.detach(), positives.anchors), positives.boxes
+        )
 
     def _class_loss(
         self,
         output: HeadOutput,
         assignment: Assignment,
         positives: Positives,
-        quality: Tensor | None,
         seen: ClassesSeen | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and targets (N, C), and the loss: (P,) of the positives, or (B, A) of all anchors."""
-        targets = positives.targets
-        if quality is not None and self.scheme.quality_target:
+        targets, quality = positives.targets, self._class_quality(assignment, positives)
+        if quality is not None:
             targets = targets * quality.unsqueeze(1)
         if self.class_on == "positives":
             logits = positives.output.class_logits
@@ -273,13 +286,11 @@ class DetectionLoss(nn.Module):
             loss = loss * torch.ones_like(loss).index_copy(0, rows, positives.weights.to(loss.dtype))
         return logits, of_all, loss.view(matched.shape)
 
-    def _confidence_loss(
-        self, output: HeadOutput, assignment: Assignment, positives: Positives, quality: Tensor | None
-    ) -> Tensor:
+    def _confidence_loss(self, output: HeadOutput, assignment: Assignment, positives: Positives) -> Tensor:
         """(B, A) unreduced."""
-        matched = assignment.matched
+        matched, quality = assignment.matched, self._confidence_quality(assignment, positives)
         targets = (matched >= 0).float()
-        if self.confidence_target != "one" and quality is not None:
+        if quality is not None:
             targets[positives.image, positives.anchor] = quality.to(targets.dtype)
         ignored = matched < 0 if self.confidence_on == "positives" else matched == IGNORE
         loss = self.confidence_loss(output.confidence_logits, targets, ignore=ignored)

@@ -57,8 +57,8 @@ def by_positives(counts: Counts, assignment: Assignment) -> Tensor:
 
 
 def by_positives_plus_one(counts: Counts, assignment: Assignment) -> Tensor:
-    """Divide by the positive anchors and one (EfficientDet)."""
-    return counts.positives + 1.0
+    """Divide by the positive anchors and one (EfficientDet); the one, too, is shared by the processes."""
+    return counts.positives + 1.0 / counts.processes
 
 
 def by_running_positives(counts: Counts, assignment: Assignment) -> Tensor:

@@ -15,7 +15,7 @@ class RunningState(nn.Module):
     """What class losses and normalisers may know of the steps before this one.
 
     The loop hands ``classes()`` and ``with_mean(counts)`` to the criterion, and ``add``s what the step saw,
-    summed over its micro-batches and processes.
+    its micro-batches and processes together.
 
     Args:
         num_classes: C.
@@ -38,9 +38,13 @@ class RunningState(nn.Module):
 
     @torch.no_grad()
     def with_mean(self, counts: Counts) -> Counts:
-        """Move the running mean on by the counts of a step, and add it to them."""
-        self.mean_positives.lerp_(counts.positives.clamp(min=1), 1 - MOMENTUM)
-        return counts._replace(running_positives=self.mean_positives.clone())
+        """Move the running mean on by the counts of a step, and add it to them.
+
+        The mean is kept of the positives of all processes, so that one and N of them go the same way; the
+        counts get, as of everything, a process's share.
+        """
+        self.mean_positives.lerp_((counts.positives * counts.processes).clamp(min=1), 1 - MOMENTUM)
+        return counts._replace(running_positives=self.mean_positives / counts.processes)
 
     @torch.no_grad()
     def add(self, seen: ClassesSeen) -> None:

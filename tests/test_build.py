@@ -8,6 +8,7 @@ from tiny_runs import load_run
 from dethead import build, normalisers, postprocess
 from dethead.boxes import BoxCodec
 from dethead.config import ConfigError
+from dethead.losses import regression
 from dethead.schemes import SigmoidBCE, SoftmaxCE
 
 CLASS_BIAS = "head.prediction.bias"
@@ -35,6 +36,30 @@ def test_a_constant_normaliser_has_its_value():
 def test_the_box_loss_has_the_beta_of_the_config():
     loss = build.criterion(load_run("loss.box_loss.beta=0.25")).box_loss
     assert loss.keywords == {"beta": 0.25}
+
+
+def test_the_criterion_gets_the_box_loss_and_the_anchors_of_the_confidence():
+    loss = build.criterion(load_run("loss.box_loss={name: iou_squared}", "loss.confidence_on=positives"))
+    assert loss.box_loss is regression.iou_squared_loss
+    assert loss.confidence_on == "positives"
+    assert build.criterion(load_run()).confidence_on == "all"
+
+
+def test_a_confidence_without_background_and_mining_of_it_are_refused_in_the_config_words():
+    with pytest.raises(ConfigError, match=r"loss: hard_negatives 3\.0 chooses background anchors"):
+        build.criterion(load_run("loss.hard_negatives=3.0", "loss.confidence_on=positives"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("head.class_prior=data", r"head\.class_prior: 'data' must be worked out from a training set first"),
+        ("head.class_prior=0.01", r"head: softmax probabilities sum to 1, the prior 0\.01 does not"),
+    ],
+)
+def test_a_prior_that_the_head_cannot_start_with_is_named(override, message):
+    with pytest.raises(ConfigError, match=message):
+        build.detector(load_run(override), 3)
 
 
 def test_loss_and_postprocessor_share_codec_and_scheme():

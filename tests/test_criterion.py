@@ -48,7 +48,7 @@ NOTHING = GroundTruth.from_labels(torch.zeros(0, 4), NONE, num_classes=3)
 L1 = partial(smooth_l1, beta=0.0)
 TERMS = ("class_term", "confidence_term", "box_term")
 SCHEMES = [SoftmaxCE(), SigmoidBCE()]
-NORMALISERS = [by_positives, by_positives_per_image, by_anchors, Constant(7)]
+NORMALISERS = [by_positives, by_positives_plus_one, by_positives_per_image, by_anchors, Constant(7)]
 every_scheme = pytest.mark.parametrize("scheme", SCHEMES, ids=repr)
 every_normaliser = pytest.mark.parametrize(
     "normaliser", NORMALISERS, ids=lambda n: getattr(n, "__name__", repr(n))
@@ -466,6 +466,18 @@ def test_confidence_target_quality_needs_an_assigner_that_gives_one():
         loss(zeros(1), assign([IGNORE, 0, BACKGROUND]), [OBJECT], ANCHORS)
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"confidence_target": "iou"}, {"confidence_term": Term(0.0)}], ids=str
+)
+def test_what_the_class_is_taught_hangs_on_no_setting_of_the_confidence(options):
+    # the IoU is 0.68, the assigner says 0.25
+    assignment = assign([IGNORE, 0, BACKGROUND])._replace(quality=torch.tensor([[0.0, 0.25, 0.0]]))
+    output = zeros(1)
+    loss = make_loss(SigmoidBCE(quality_target=True), **options)
+    loss(output, assignment, [OBJECT], ANCHORS).total.backward()
+    assert HeadOutput(output.raw.grad).class_logits[0, 1].tolist() == [0.5, 0.5, 0.25]
+
+
 def test_a_quality_scheme_is_taught_the_iou_of_the_decoded_box_where_the_assigner_gives_none():
     output = zeros(1)
     loss = make_loss(SigmoidBCE(quality_target=True))
@@ -493,6 +505,13 @@ def test_sample_weights_multiply_all_that_a_box_is_taught_and_no_background():
     assert terms.classification.item() == pytest.approx(3 * plain.classification.item())
     assert terms.box.item() == pytest.approx(3 * plain.box.item())
     assert terms.confidence.item() == pytest.approx((3 + 2) * math.log(2))
+
+
+def test_sample_weights_multiply_further_losses_of_their_box():
+    extra = {"size": (Term(), lambda positives: positives.boxes[:, 2] - positives.boxes[:, 0])}
+    truth = OBJECT._replace(weights=torch.tensor([3.0]))
+    terms = make_loss(extra=extra)(zeros(1), assign([0, BACKGROUND, BACKGROUND]), [truth], ANCHORS)
+    assert terms.extra["size"].item() == pytest.approx(3 * 10)
 
 
 @pytest.mark.parametrize("class_on", ["positives", "all"])
@@ -562,6 +581,16 @@ def test_positives_plus_one_and_the_running_mean_by_hand():
     assert by_running_positives(state.with_mean(counts), assignment).item() == pytest.approx(90.2)
     assert by_running_positives(state.with_mean(counts), assignment).item() == pytest.approx(81.38)
     assert by_running_positives(counts, assignment).item() == 2
+
+
+def test_the_running_mean_of_two_processes_divides_by_half_of_that_of_one():
+    # Gradients are averaged over processes: half the divisor on each is the same gradient.
+    step = count(assign([0, 0, BACKGROUND]))
+    share = mean_over_processes([count(assign([0, BACKGROUND, BACKGROUND]))] * 2)
+    one, two = RunningState(3), RunningState(3)
+    for _ in range(2):
+        alone, shared = one.with_mean(step), two.with_mean(share)
+        assert shared.running_positives.item() == pytest.approx(alone.running_positives.item() / 2)
 
 
 def test_the_running_state_adds_what_steps_saw():

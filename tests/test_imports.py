@@ -1,5 +1,6 @@
 """The core works where nothing but PyTorch can be imported."""
 
+import json
 import subprocess
 import sys
 
@@ -44,6 +45,30 @@ def test_what_needs_torchvision_says_so_when_it_is_asked_for():
     error = run("dethead.Postprocessor").stderr.splitlines()[-1]
     assert error.startswith("ModuleNotFoundError")
     assert "torchvision" in error
+
+
+def test_results_are_scored_without_torchvision(tmp_path):
+    """It takes as long to import as PyTorch."""
+    box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
+    truth = {
+        "images": [{"id": 1, "file_name": "1.jpg", "width": 20, "height": 20}],
+        "categories": [{"id": 1, "name": "car"}],
+        "annotations": [{"id": 1, "area": 81, "iscrowd": 0, **box}],
+    }
+    for name, content in (("truth", truth), ("found", [{"score": 0.5, **box}])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    files = [str(tmp_path / name) for name in ("truth.json", "found.json")]
+    script = f"""
+import sys
+from dethead.cli import main
+try:
+    main(["score", *{files}])
+finally:
+    print("torchvision" in sys.modules)
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert "AP     │ 100.0" in said
+    assert said.split()[-1] == "False"
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error():

@@ -12,7 +12,7 @@ EXAMPLES = {
 }
 
 
-@pytest.mark.parametrize("name", ["LOSS", "EVALUATOR"])
+@pytest.mark.parametrize("name", ["LOSS", "PRESET", "EVALUATOR"])
 def test_library_example_runs_and_is_short(name, capsys):
     code = EXAMPLES[name]
     assert len(code.splitlines()) <= 40

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from dethead.cli.app import app
 from dethead.cli.truth import AnnotationsArgument, ClassesOption, ParentOption, read_truth
@@ -111,9 +112,11 @@ def _show(metrics: "CocoMetrics", intervals: "ScoreIntervals | None", per_class:
         return
     console.print(metrics.as_table())
     if intervals is not None:
-        of_classes = Table("class", f"AP, {100 * intervals.level:g} % interval, %")
+        of_classes = Table()
+        of_classes.add_column("class", overflow="fold")
+        of_classes.add_column(f"AP, {100 * intervals.level:g} % interval, %", no_wrap=True)
         for one, interval in zip(metrics.per_class, intervals.class_ap, strict=True):
-            of_classes.add_row(one.name, _ends(interval))
+            of_classes.add_row(Text(one.name), _ends(interval))
         console.print(of_classes)
 
 

@@ -13,13 +13,15 @@ ClassesOption = Annotated[str | None, typer.Option(help="Only these, comma-separ
 ParentOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--parent", metavar="NAME=CLASS,CLASS", help="A class above others, as data.hierarchy makes it."
+        "--parent",
+        metavar="NAME=CLASS,CLASS",
+        help="A class above others, with rows of its own: its id is the file's largest + 1.",
     ),
 ]
 
 
 def read_truth(annotations: Path, classes: str | None, parents: list[str] | None = None) -> "CocoSet":
-    """Read the truth.
+    """Read the truth. A box without an area is an object that nothing finds, as it is to pycocotools.
 
     Args:
         annotations: COCO file.
@@ -30,11 +32,17 @@ def read_truth(annotations: Path, classes: str | None, parents: list[str] | None
         DataError: a file or a name that cannot be.
         BadParameter: a parent of another form.
     """
-    from dethead.data.coco import CocoSet
+    from dethead.data.coco import CocoSet, DataError
 
-    return CocoSet.read(
-        annotations, _names(classes) if classes else None, hierarchy=_hierarchy(parents or [])
+    coco_set = CocoSet.read(
+        annotations,
+        _names(classes) if classes else None,
+        hierarchy=_hierarchy(parents or []),
+        invalid_boxes="drop",  # from the training, which is not what happens here
     )
+    if lost := coco_set.dropped["not finite"]:
+        raise DataError(f"{annotations}: {lost} boxes with a coordinate that is not finite; correct them")
+    return coco_set
 
 
 def _hierarchy(parents: list[str]) -> dict[str, list[str]] | None:

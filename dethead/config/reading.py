@@ -46,7 +46,7 @@ def check_scheme(values: Mapping[str, Any]) -> Section:
     """Check the values of a ``class_scheme`` section by itself.
 
     Raises:
-        ConfigError: a line per mistake; also for counts that only a training set could give.
+        ConfigError: a line per mistake; also for numbers by class that only a training set could give.
     """
     whole = {"class_scheme": dict(values)}
     try:
@@ -58,6 +58,12 @@ def check_scheme(values: Mapping[str, Any]) -> Section:
         raise ConfigError(
             "class_scheme.class_counts: give the boxes of each class, e.g. class_counts=[90,9,1]"
         )
+    for key in ("class_weights", "pos_weight", "neg_weight"):
+        if not isinstance(getattr(scheme, key, None), list | None):
+            raise ConfigError(
+                f"class_scheme.{key}: names and recipes need a training set; give a number for each class, "
+                f"e.g. {key}=[1,2,5]"
+            )
     return scheme
 
 

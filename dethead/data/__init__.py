@@ -5,14 +5,29 @@ resizes, ``dataset`` joins image and truth, ``orders`` says which images an epoc
 the batches and the loader.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from dethead.data.classes import ClassChoice, Hierarchy
 from dethead.data.coco import Classes, CocoSet, CocoTruth, DataError, choose_classes
-from dethead.data.dataset import DetectionDataset, Item, Problem, check_images, collate
-from dethead.data.images import read_image
 from dethead.data.layout import Split, find_split
 from dethead.data.orders import ClassAware, InTurn, Order, RepeatFactor, Uniform
-from dethead.data.sampling import EpochBatches, make_loader
-from dethead.data.transforms import Sample, TrainTransform, resize_to_fit
+
+if TYPE_CHECKING:
+    from dethead.data.dataset import DetectionDataset, Item, Problem, check_images, collate
+    from dethead.data.images import read_image
+    from dethead.data.sampling import EpochBatches, make_loader
+    from dethead.data.transforms import Sample, TrainTransform, resize_to_fit
+
+# What looks at images is found on first use: torchvision takes as long to import as PyTorch, and results are
+# scored without it.
+_HOMES = {
+    "dethead.data.dataset": ["DetectionDataset", "Item", "Problem", "check_images", "collate"],
+    "dethead.data.images": ["read_image"],
+    "dethead.data.sampling": ["EpochBatches", "make_loader"],
+    "dethead.data.transforms": ["Sample", "TrainTransform", "resize_to_fit"],
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ClassAware",
@@ -41,3 +56,9 @@ __all__ = [
     "read_image",
     "resize_to_fit",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'dethead.data' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)

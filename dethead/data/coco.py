@@ -125,7 +125,9 @@ class CocoSet:
         columns = make_columns(annotations, labelled, records.images, invalid_boxes)
         if columns.clipped:
             _log.warning(
-                "%s: %d boxes reach out of their image and are cut off", annotations, columns.clipped
+                "%s: %d boxes reach out of their image; training cuts them off at its border",
+                annotations,
+                columns.clipped,
             )
         names = [image.file_name.encode() for image in records.images]
         return cls(

@@ -74,7 +74,7 @@ class Comparison:
     class_p_values: Literal["counted", "normal"]
     """How those of the classes were found, see ``compare``."""
     identical: bool
-    """No number differs, and no class."""
+    """No number differs, and no class; False where none is defined."""
 
     def verdict(self) -> str:
         """Say in words what AP says."""
@@ -84,6 +84,8 @@ class Comparison:
         if math.isnan(ap.p_value):
             return "Nothing can be said about AP: it is undefined, or too few images have objects."
         shown = f"AP {_points(ap.difference)}, {_range(ap.interval, self.level)}, p = {_p(ap.p_value)}"
+        if 1 / (1 + self.resamples) > 1 - self.level:
+            return f"Too few resamples to tell, {self.resamples}: {shown}."
         if ap.p_value > 1 - self.level:
             most = 100 * max(abs(ap.interval.low), abs(ap.interval.high))
             return f"No difference found: {shown}. It could be as large as {most:.1f} points."
@@ -172,7 +174,7 @@ def compare(
         level=level,
         intervals=intervals,
         class_p_values="counted" if counted else "normal",
-        identical=all(one == 0 or math.isnan(one) for one in differences),
+        identical=0 in differences and all(one == 0 or math.isnan(one) for one in differences),
     )
 
 
@@ -230,16 +232,17 @@ def _check_same(a: MatchTable, b: MatchTable) -> None:
 
 def _table(title: str, what: str, rows: Sequence[Difference], level: float) -> "Table":
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title)
-    table.add_column(what)
+    table.add_column(what, overflow="fold")
     for name in ("images", "A", "B", "B - A", f"{100 * level:g} % interval", "p", "p, Holm"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         interval = "-" if math.isnan(row.interval.low) else _range(row.interval)
         difference = "-" if math.isnan(row.difference) else f"{100 * row.difference:+.1f}"
         shares = (_percent(row.a), _percent(row.b), difference, interval)
-        table.add_row(row.name, str(row.images), *shares, _p(row.p_value), _p(row.p_holm))
+        table.add_row(Text(row.name), str(row.images), *shares, _p(row.p_value), _p(row.p_holm))
     return table
 
 

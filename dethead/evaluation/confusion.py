@@ -7,6 +7,7 @@ import numpy as np
 
 from dethead.evaluation.arrays import Bools, DetectionArrays, EvaluationInput, Floats, Ints, TruthArrays
 from dethead.evaluation.matches import MatchTable, match
+from dethead.evaluation.neighbours import OfClass
 from dethead.evaluation.rules import CocoRules
 
 BACKGROUND_NAME = "background"
@@ -78,8 +79,12 @@ def confusion_matrix(
 
     First, detections find objects of their own class, as for AP: the diagonal holds the right detections.
     What is left is matched without regard to class: best score first, each takes the free object of the
-    image that overlaps most, by the IoU threshold or more. An object that nobody takes is missed, a detection
-    that takes none lies on background. What COCO ignores (crowds, detections in them) is left out.
+    image that overlaps most, by the IoU threshold or more; of equal ones the first listed. An object that
+    nobody takes is missed, a detection that takes none lies on background. What COCO ignores (crowds,
+    detections in them) is left out.
+
+    Equal boxes of an image are one object with several labels: a second detection of a car that is a vehicle,
+    too, does not take the vehicle for a car.
 
     Args:
         given: what the table was made from.
@@ -97,6 +102,9 @@ def confusion_matrix(
     free[found[found >= 0]] = False
     lost = used & (found < 0)
     others = _match_any_class(given, table.row[lost], free, iou_threshold)
+    taken = np.flatnonzero(others >= 0)
+    of_class = OfClass.of(given, np.flatnonzero(table.counted[place[0]]))
+    others[taken[of_class(others[taken], table.label[lost][taken])]] = -1
     found[np.flatnonzero(lost)] = others
     free[others[others >= 0]] = False
     classes = len(table.class_names)
@@ -110,7 +118,7 @@ def confusion_matrix(
 
 def _match_any_class(given: EvaluationInput, rows: Ints, free: Bools, iou_threshold: float) -> Ints:
     """Match (K,) rows of the detections with the free objects; give (K,) the object of each, or -1."""
-    objects = np.flatnonzero(free)
+    objects = np.flatnonzero(free)[::-1]  # of equal overlaps matching takes the last: the first as given
     truth, found = given.truth, given.detections
     alike = given._replace(
         class_names=("any",),

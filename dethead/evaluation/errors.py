@@ -74,7 +74,7 @@ def error_types(given: EvaluationInput, table: MatchTable, near: Neighbours | No
     """Sort the errors at IoU 0.5 into types, and measure what each type costs.
 
     A detection that is neither right nor ignored is the first of these that applies, by its largest IoU with
-    any object of its class (own) and of any other class (other), found or not:
+    any object of its class (own) and any that is not (other), found or not:
 
     - localisation: 0.1 <= own <= 0.5. Put right: it finds that object.
     - classification: other >= 0.5. Put right: it has that object's class, and finds it.

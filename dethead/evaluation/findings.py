@@ -56,6 +56,8 @@ def headline(analysis: Analysis) -> str:
     metrics, costs = analysis.metrics, analysis.errors.costs
     if math.isnan(metrics.AP):
         return "There is no object to find: AP is undefined."
+    if not len(analysis.given.detections.label):
+        return "**AP 0 %: there is no detection.**"
     total = f"AP {_percent(metrics.AP)} %, AP50 {_percent(metrics.AP50)} %."
     order = sorted(costs, key=lambda name: -costs[name])
     lost = [(_BLAME[name], _percent(costs[name])) for name in order if costs[name] >= 0.0005]

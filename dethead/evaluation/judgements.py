@@ -25,7 +25,7 @@ import numpy as np
 from dethead.evaluation.arrays import Bools, EvaluationInput, Floats, Ints
 from dethead.evaluation.matches import MatchTable
 from dethead.evaluation.neighbours import Neighbours, neighbours
-from dethead.evaluation.order import run_starts
+from dethead.evaluation.order import sorted_rows
 from dethead.evaluation.overlaps import overlapping_pairs
 
 ON_OBJECT: Final = 0.5
@@ -152,11 +152,7 @@ def _first_of_equals(given: EvaluationInput, table: MatchTable, confidence: Floa
 
     An anchor may pass with several labels, but says once whether there is an object.
     """
-    columns = [*given.detections.boxes[table.row].T, confidence, table.image]
-    order = np.lexsort(columns)
-    new = np.zeros(len(order), dtype=np.bool_)
-    for column in columns:
-        new |= run_starts(column[order])
+    order, new = sorted_rows([*given.detections.boxes[table.row].T, confidence, table.image])
     first = np.empty(len(order), dtype=np.bool_)
     first[order] = new
     return first

@@ -81,14 +81,17 @@ class CocoMetrics(Numbers):
 
     def as_table(self) -> "Table":
         """Give the same as a table for the terminal."""
+        from rich import box
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table(title="COCO metrics, %")
-        table.add_column("class")
+        # No frame and a space between columns: all of it fits into 80 characters.
+        table = Table(title="COCO metrics, %", box=box.SIMPLE, show_edge=False, pad_edge=False, padding=0)
+        table.add_column("class", overflow="fold")
         for name in ("objects", *NUMBER_NAMES):
-            table.add_column(name, justify="right")
-        for row in self._rows():
-            table.add_row(*row)
+            table.add_column(name, justify="right", no_wrap=True)
+        for name, *values in self._rows():
+            table.add_row(Text(name), *values)  # as plain text: "[car]" is a name, and no markup
         return table
 
     def _rows(self) -> list[list[str]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dethead.evaluation.arrays import Bools, EvaluationInput, Floats, Ints
 from dethead.evaluation.matches import MatchTable
-from dethead.evaluation.order import run_starts, sort_stable
+from dethead.evaluation.order import run_starts, sort_stable, sorted_rows
 from dethead.evaluation.overlaps import Pairs, overlapping_pairs
 
 LEAST_OVERLAP: Final = 0.1
@@ -22,7 +22,8 @@ class Neighbours(NamedTuple):
     """Of N detections of a match table, in its order: the object that overlaps most, if by 0.1 or more.
 
     Only objects that count in area range "all" are looked at, no crowds; found or not, by whomever. Of equal
-    overlaps the object listed first is taken.
+    overlaps the object listed first is taken. Equal boxes of an image are one object with several labels: a
+    car that is a vehicle, too, is no object of another class to a detection of either.
     """
 
     own_object: Ints
@@ -30,7 +31,7 @@ class Neighbours(NamedTuple):
     own_overlap: Floats
     """(N,) its IoU in [0.1, 1], or 0."""
     other_object: Ints
-    """(N,) row of the best object of any other class; -1: none."""
+    """(N,) row of the best object that is not of the detection's class; -1: none."""
     other_overlap: Floats
     """(N,) its IoU in [0.1, 1], or 0."""
 
@@ -55,6 +56,7 @@ def neighbours(given: EvaluationInput, table: MatchTable) -> Neighbours:
     image_starts = np.searchsorted(given.truth.image[objects], np.arange(len(given.image_ids) + 1))
     first = image_starts[table.image]
     counts = image_starts[table.image + 1] - first
+    of_class = OfClass.of(given, objects)
     result = _nobody(len(table.row))
     total = np.cumsum(counts)
     for start, end in _chunks(total):
@@ -70,8 +72,32 @@ def neighbours(given: EvaluationInput, table: MatchTable) -> Neighbours:
         pairs = Pairs(pairs.detection + start, objects[pairs.object], pairs.overlap)
         own = table.label[pairs.detection] == table.object_label[pairs.object]
         _keep_best(pairs, own, result.own_object, result.own_overlap)
-        _keep_best(pairs, ~own, result.other_object, result.other_overlap)
+        other = ~of_class(pairs.object, table.label[pairs.detection])
+        _keep_best(pairs, other, result.other_object, result.other_overlap)
     return result
+
+
+class OfClass(NamedTuple):
+    """Tells whether objects are of a class, by any of their labels."""
+
+    box: Ints
+    """(M,) number of the object's box, the same for equal boxes of an image."""
+    classes: int
+    pairs: Ints
+    """Box number * C + label of every object that is looked at."""
+
+    @classmethod
+    def of(cls, given: EvaluationInput, objects: Ints) -> "OfClass":
+        """Collect the labels of every box; ``objects`` are the rows that are looked at."""
+        truth, classes = given.truth, len(given.class_names)
+        order, new = sorted_rows([*truth.boxes.T, truth.image])
+        box = np.empty(len(order), dtype=np.int64)
+        box[order] = np.cumsum(new) - 1
+        return cls(box, classes, box[objects] * classes + truth.label[objects])
+
+    def __call__(self, objects: Ints, labels: Ints) -> Bools:
+        """Give (P,) whether each object is of the class of that label."""
+        return np.isin(self.box[objects] * self.classes + labels, self.pairs)
 
 
 def _nobody(count: int) -> Neighbours:

@@ -1,5 +1,7 @@
 """Stable orders, fast: ties decide AP, and sorting is half of the time."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,6 +58,25 @@ def run_starts(values: NDArray[np.generic]) -> Bools:
     starts = np.ones(len(values), dtype=np.bool_)
     np.not_equal(values[1:], values[:-1], out=starts[1:])
     return starts
+
+
+def sorted_rows(columns: Sequence[NDArray[np.generic]]) -> tuple[Ints, Bools]:
+    """Sort rows so that equal ones stand together.
+
+    Args:
+        columns: of (N,) values; the last counts most.
+
+    Returns:
+        (N,) order of the rows, and (N,) True where a row in that order differs from the one before it, and at
+        the first.
+
+    Example:
+        >>> order, new = sorted_rows([np.array([1, 2, 1]), np.array([5, 5, 5])])
+        >>> order.tolist(), new.tolist()
+        ([0, 2, 1], [True, False, True])
+    """
+    order = np.lexsort(columns)
+    return order, np.any([run_starts(column[order]) for column in columns], axis=0)
 
 
 def ranges(starts: Ints, counts: Ints) -> Ints:

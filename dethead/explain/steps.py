@@ -116,20 +116,19 @@ def _ldam(lines: Lines, scheme: schemes.LDAM) -> Tensor:
 def _seesaw(lines: Lines, scheme: schemes.Seesaw) -> Tensor:
     seen = torch.ones_like(lines.z) if lines.seen is None else lines.seen.positives.double()
     counts = lines.add("boxes seen so far", "N, at least 1", seen.clamp(min=1))
-    p = lines.add("softmax", "p = exp(z) / sum exp(z)", lines.z.softmax(dim=0))
+    lines.add("softmax", "p = exp(z) / sum exp(z)", lines.z.softmax(dim=0))
     terms = torch.zeros_like(lines.z)
     for label in (lines.t > 0).nonzero()[:, 0].tolist():
-        mitigation = (counts / counts[label]).clamp(max=1) ** scheme.p
-        lines.add(f"mitigation for class {label}", f"M = min(1, N_j / N_{label})^{scheme.p:g}", mitigation)
-        compensation = (p / p[label]).clamp(min=1) ** scheme.q
-        lines.add(
-            f"compensation for class {label}", f"C = max(1, p_j / p_{label})^{scheme.q:g}", compensation
-        )
-        factor = (mitigation * compensation).log()
-        factor[label] = 0.0
-        log_p = (lines.z + factor).log_softmax(dim=0)
+        # By logarithms: p may be too small for a float, and the ratio of two of them as large as it likes.
+        mitigation = scheme.p * (counts / counts[label]).clamp(max=1).log()
+        name = f"M = min(1, N_j / N_{label})^{scheme.p:g}"
+        lines.add(f"mitigation for class {label}", name, mitigation.exp())
+        compensation = scheme.q * (lines.z - lines.z[label]).clamp(min=0)
+        name = f"C = max(1, p_j / p_{label})^{scheme.q:g}"
+        lines.add(f"compensation for class {label}", name, compensation.exp())
+        log_p = (lines.z + mitigation + compensation).log_softmax(dim=0)
         lines.add("balanced softmax", "exp(z_i) / (exp(z_i) + sum M C exp(z_j))", log_p.exp())
-        terms[label] = -log_p[label]
+        terms[label] = -lines.t[label] * log_p[label]
     return lines.add("negative log likelihood", "-t log p'", terms)
 
 
@@ -143,9 +142,9 @@ def _margins(lines: Lines, margin: float, variant: str, squared: bool) -> Tensor
         )
         if squared:
             missing = lines.add("squared", "h^2", missing**2)
-        terms[label] = missing.sum() if variant == "weston_watkins" else missing.max()
-    how = "sum over the wrong classes" if variant == "weston_watkins" else "largest over the wrong classes"
-    return lines.add("terms", how, terms)
+        terms[label] = lines.t[label] * (missing.sum() if variant == "weston_watkins" else missing.max())
+    how = "sum" if variant == "weston_watkins" else "largest"
+    return lines.add("terms", f"t * {how} over the wrong classes", terms)
 
 
 def _hinge(lines: Lines, scheme: schemes.Hinge) -> Tensor:
@@ -226,12 +225,13 @@ def _varifocal(lines: Lines, scheme: schemes.Varifocal) -> Tensor:
 
 
 def _asymmetric(lines: Lines, scheme: schemes.Asymmetric) -> Tensor:
-    s, yes, _ = _sigmoid(lines)
+    s, yes, cost_of_no = _sigmoid(lines)
     low = lines.add(
         "shifted probability", f"s' = max(s - {scheme.clip:g}, 0)", (s - scheme.clip).clamp(min=0)
     )
     yes = (1 - s) ** scheme.gamma_pos * yes
-    no = low**scheme.gamma_neg * -torch.log1p(-low)
+    # Without a shift s' is s, which may round to 1; the cost of no does not.
+    no = low**scheme.gamma_neg * (-torch.log1p(-low) if scheme.clip else cost_of_no)
     lines.add("yes", f"(1 - s)^{scheme.gamma_pos:g} (-log s)", yes)
     lines.add("no", f"s'^{scheme.gamma_neg:g} (-log(1 - s'))", no)
     return lines.add("terms", "t yes + (1 - t) no", lines.t * yes + (1 - lines.t) * no)

@@ -14,6 +14,9 @@ from dethead.structures import ClassesSeen
 AGREEMENT = 1e-9
 """Largest difference between the steps' sum and the library's loss, relative to their size."""
 
+SOFT_SUM = 1e-6
+"""By how much the numbers of one soft label may sum to more than 1, by rounding."""
+
 Row = Sequence[float]
 
 
@@ -93,7 +96,8 @@ def explain(
         )
     z = torch.tensor(list(logits), dtype=torch.float64)
     t = _targets(targets, len(z))
-    scheme.targets(t[None])  # refuses several labels where it takes one
+    if float(t.sum()) > 1 + SOFT_SUM:
+        scheme.targets(t[None])  # refuses several labels where it takes one; a soft label is one, spread out
     mask = torch.tensor([ignore])
     leaf = z[None].clone().requires_grad_()
     weighted = scheme.loss(leaf, t[None], seen, mask)[0] * sample_weight
@@ -102,7 +106,7 @@ def explain(
     lines = Lines(z, t, seen)
     terms = TERMS[type(scheme)](lines, scheme)
     total = float(terms.sum()) * _weigh(lines, scheme, t, sample_weight, ignore)
-    if abs(total - loss) > AGREEMENT * max(1.0, abs(total)):
+    if not abs(total - loss) <= AGREEMENT * max(1.0, abs(total)):  # nan agrees with nothing
         raise AssertionError(f"the steps give {total}, the library's loss is {loss}: one of them is wrong")
     assert leaf.grad is not None
     return Explanation(scheme, lines.steps, loss, leaf.grad[0].tolist(), scheme.probabilities(z).tolist())

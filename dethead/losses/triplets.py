@@ -72,6 +72,8 @@ def check_embedding_loss(kind: str, mining: str, margin: float, swap: bool) -> N
     _check_mining(mining, margin)
     if kind not in get_args(EmbeddingLoss):
         raise ValueError(f"the embedding loss must be one of {get_args(EmbeddingLoss)}, got {kind!r}")
+    if kind == "cosine_embedding" and margin > 1:
+        raise ValueError(f"the margin of cosine_embedding is a cosine, at most 1, got {margin}")
     if swap and kind in ("cosine_embedding", "contrastive"):
         raise ValueError(f"swap exchanges anchor and positive of a triplet; {kind} compares pairs")
 

@@ -45,16 +45,16 @@ def resolve(run: Run, coco: CocoSet) -> Run:
     for key in BY_CLASS:
         value = getattr(run.class_scheme, key, None)
         if isinstance(value, Recipe):
-            scheme[key] = _plain(weights_by_recipe(counts, value.recipe, value.beta))
+            scheme[key] = plain(weights_by_recipe(counts, value.recipe, value.beta))
         elif isinstance(value, dict):
             scheme[key] = _by_name(f"class_scheme.{key}", value, names)
     if getattr(run.class_scheme, "class_counts", None) == "data":
-        scheme["class_counts"] = _plain(counts.boxes)
+        scheme["class_counts"] = counts.boxes.double().tolist()
     update: dict[str, Any] = {}
     if scheme:
         update["class_scheme"] = run.class_scheme.model_copy(update=scheme)
     if run.head.class_prior == "data":
-        prior = _plain(class_shares(counts)) if len(names) > 1 else None
+        prior = plain(class_shares(counts)) if len(names) > 1 else None
         update["head"] = run.head.model_copy(update={"class_prior": prior})
     return run.model_copy(update=update) if update else run
 
@@ -80,8 +80,9 @@ def _images(coco: CocoSet) -> torch.Tensor:
     return torch.arange(len(coco)).repeat_interleave(coco.starts.diff())
 
 
-def _plain(values: torch.Tensor) -> list[float]:
-    return [round(float(value), 6) for value in values]
+def plain(values: torch.Tensor) -> list[float]:
+    """Seven digits of each: a share of one in a million is not rounded away, and shares still sum to 1."""
+    return [float(f"{float(value):.7g}") for value in values]
 
 
 def _by_name(key: str, values: dict[str, float], names: Sequence[str]) -> list[float]:

@@ -17,6 +17,7 @@ from dethead.data import (
     check_images,
     find_split,
 )
+from dethead.training.by_class import resolve
 
 _log = logging.getLogger(__name__)
 
@@ -106,15 +107,15 @@ def open_data(run: Run, inputs: Inputs) -> RunData:
 
     Raises:
         DataError: anything wrong with the annotations.
-        ConfigError: a class scheme that cannot express the truth.
+        ConfigError: a class scheme that cannot express the truth, a list by class of another length.
     """
     height, width = run.data.image_size
     transform = TrainTransform(**run.data.augment.model_dump())
     train_set = _read(inputs.train, run, run.data.classes)
     # By name, also where the config takes all categories: their ids may differ between the files.
     val_set = _read(inputs.val, run, _chosen(run, train_set.classes.names))
-    run.check_lists(len(train_set.classes.names))
-    _check_scheme(run, train_set)
+    _check_lists(run, train_set)
+    _check_scheme(run, train_set, val_set)
     if len(train_set) < run.training.batch_size:
         raise DataError(
             f"{train_set.path}: {len(train_set)} images do not fill one step of "
@@ -189,19 +190,27 @@ def _empty_images(coco: CocoSet) -> int:
     return int((before[coco.starts[1:]] == before[coco.starts[:-1]]).sum())
 
 
-def _check_scheme(run: Run, coco: CocoSet) -> None:
-    """A class-exclusive scheme cannot be taught a box with two labels: say so before the training."""
-    labels = coco.label_starts.diff()
-    several = (labels > 1).nonzero()
-    if len(several) and build.class_scheme(run).exclusive:
-        row = int(several[0])
-        image = int(coco.image_ids[int((coco.starts <= row).sum()) - 1])
-        reason = f" under data.hierarchy {run.data.hierarchy}" if run.data.hierarchy else ""
-        raise ConfigError(
-            f"class_scheme {run.class_scheme.name!r} gives a box one class, but {coco.path} has "
-            f"{len(several)} boxes with several labels{reason} (the first in image {image}); use sigmoid_bce "
-            "or multilabel_softmax"
-        )
+def _check_lists(run: Run, coco: CocoSet) -> None:
+    """Where the config takes all categories, only the data know how many classes there are."""
+    try:
+        run.check_lists(len(coco.classes.names))
+    except ValueError as error:
+        raise ConfigError(f"{error} of {coco.path}") from None
+
+
+def _check_scheme(run: Run, train: CocoSet, val: CocoSet) -> None:
+    """A class-exclusive scheme cannot be taught, nor scored on, a box with two labels: say so before."""
+    for coco in (train, val):
+        several = (coco.label_starts.diff() > 1).nonzero()
+        if len(several) and build.class_scheme(resolve(run, train)).exclusive:
+            row = int(several[0])
+            image = int(coco.image_ids[int((coco.starts <= row).sum()) - 1])
+            reason = f" under data.hierarchy {run.data.hierarchy}" if run.data.hierarchy else ""
+            raise ConfigError(
+                f"class_scheme {run.class_scheme.name!r} gives a box one class, but {coco.path} has "
+                f"{len(several)} boxes with several labels{reason} (the first in image {image}); use "
+                "sigmoid_bce or multilabel_softmax"
+            )
 
 
 def _check_files(coco: CocoSet, split: Split, skip: bool) -> None:

@@ -1,30 +1,30 @@
 """The training loop, read from top to bottom: epochs, steps, validation, checkpoints."""
 
 import json
-import logging
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import reduce
+from functools import partial, reduce
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, broadcast_object_list, gather_object
+from accelerate.utils import broadcast, broadcast_object_list
 from rich.console import Console
 from torch import Tensor
 
 from dethead import build
 from dethead.config import Run
 from dethead.data import EpochBatches, make_loader
+from dethead.detector import Detector
 from dethead.files import write_atomically
 from dethead.normalisers import Counts, add_counts, count
 from dethead.running import RunningState, add_seen
 from dethead.structures import Assignment, Batch, ClassesSeen, HeadOutput, LossTerms
-from dethead.training import checkpoint
+from dethead.training import checkpoint, run_state
 from dethead.training.by_class import table
 from dethead.training.ema import WeightAverage
 from dethead.training.environment import environment
@@ -34,13 +34,10 @@ from dethead.training.optimisation import lr_factor, make_optimizer, set_lr
 from dethead.training.pictures import leave_pictures
 from dethead.training.progress import bar
 from dethead.training.record import Record, Window
-from dethead.training.run_folder import RunFolder, RunFolderError, best_of
+from dethead.training.run_folder import RunFolder, best_of
 from dethead.training.signals import stop_requests
 from dethead.training.teacher import load_teacher
 from dethead.training.validation import Objective, Scored, score
-
-_log = logging.getLogger(__name__)
-
 
 MOST_OVERFLOWS = 50
 """fp16 steps in a row whose gradient overflows, before the run is given up."""
@@ -135,52 +132,8 @@ class Trainer:
 
     def restore(self) -> None:
         """Take up the state of the last checkpoint, to the bit."""
-        values = checkpoint.load(self.folder.last)
-        found = self.data.train.coco.fingerprint()
-        if values["data"] != found:
-            raise RunFolderError(
-                f"{self.folder.path}: was trained on other data (sha256 {values['data'][:12]}, "
-                f"now {found[:12]} in {self.data.train.coco.path})"
-            )
-        if values["processes"] != self.accelerator.num_processes:
-            _log.warning("resumed on another number of processes: equal up to rounding, not to the bit")
-        self.detector.load_state_dict(values["model"])
-        if self.average is not None:
-            self.average.module.load_state_dict(values["average"])
-        self.optimizer.load_state_dict(values["optimizer"])
-        self.state.load_state_dict(values["running"])
-        if self.accelerator.scaler is not None and values["scaler"]:
-            self.accelerator.scaler.load_state_dict(values["scaler"])
-        self.step, self.validated, self.seconds = values["step"], values["validated"], values["seconds"]
-        self.record.best = values["best"]
-        if self.accelerator.is_main_process:
-            self.folder.cut_log(self.step, self.validated)
-        if values["processes"] == self.accelerator.num_processes:
-            checkpoint.set_random_state(values["random"][self.accelerator.process_index])
-        self.accelerator.wait_for_everyone()
+        run_state.restore(self)
         self._say(f"resumed at step {self.step} of {self.total_steps}")
-
-    def save(self) -> None:
-        """Write the checkpoint that ``restore`` reads."""
-        random = gather_object([checkpoint.random_state()])
-        if self.accelerator.is_main_process:
-            scaler = self.accelerator.scaler
-            values = {
-                "model": self.detector.state_dict(),
-                "average": self.average.module.state_dict() if self.average else {},
-                "optimizer": self.optimizer.state_dict(),
-                "running": self.state.state_dict(),
-                "scaler": scaler.state_dict() if scaler is not None else {},
-                "random": random,
-                "step": self.step,
-                "validated": self.validated,
-                "seconds": self.seconds,
-                "best": self.record.best,
-                "data": self.data.train.coco.fingerprint(),
-                "processes": self.accelerator.num_processes,
-            }
-            checkpoint.save(values, self.folder.last)
-        self.accelerator.wait_for_everyone()
 
     # --- the run
 
@@ -193,9 +146,9 @@ class Trainer:
             while self.step < self.total_steps:
                 self._epoch()
                 if self._due():
-                    self.save()  # a kill during the validation costs the validation only
+                    run_state.save(self)  # a kill during the validation costs the validation only
                     self._validate()
-                self.save()
+                run_state.save(self)
         if self.accelerator.is_main_process:
             leave_pictures(self.folder, self.data, self.postprocessor, self.scored_detector, self.accelerator)
         self.accelerator.wait_for_everyone()
@@ -234,7 +187,7 @@ class Trainer:
                 progress(self.settings.batch_size)
                 every = self.settings.checkpoint_every
                 if self.stop or (every and self.step % every == 0):
-                    self.save()
+                    run_state.save(self)
                 if self.stop:
                     raise Interrupted(f"stopped at step {self.step} of {self.total_steps}; all is saved")
 
@@ -268,8 +221,15 @@ class Trainer:
         self._note(sums, norm, counts, self._remember(terms))
 
     def _loss(
-        self, batch: Batch, output: HeadOutput, assignment: Assignment, counts: Counts | None = None
+        self,
+        batch: Batch,
+        output: HeadOutput,
+        assignment: Assignment,
+        counts: Counts | None = None,
+        detector: Detector | None = None,
     ) -> LossTerms:
+        """Give the loss of an output of the detector: the one in training, unless another is named."""
+        head = (detector or self.detector).head
         terms: LossTerms = self.criterion(
             output,
             assignment,
@@ -278,7 +238,7 @@ class Trainer:
             counts=counts,
             seen=self.state.classes(),
             teacher=self._ask_teacher(batch),
-            class_rows=self.detector.head.class_rows if self.run.loss.class_l2 else None,
+            class_rows=head.class_rows if self.run.loss.class_l2 else None,
         )
         return terms
 
@@ -294,8 +254,10 @@ class Trainer:
         each = [one.seen for one in terms if one.seen is not None]
         if not each:
             return None
-        seen = reduce(add_seen, each)
-        seen = ClassesSeen(*self.accelerator.reduce(torch.stack([*seen]), reduction="sum"))
+        positives, up, down = self.accelerator.reduce(torch.stack([*reduce(add_seen, each)]), reduction="sum")
+        # The counts that divide a term are means over processes: so many times larger is each one's gradient.
+        processes = self.accelerator.num_processes
+        seen = ClassesSeen(positives, up / processes, down / processes)
         self.state.add(seen)
         return seen
 
@@ -378,7 +340,9 @@ class Trainer:
                 self.accelerator,
                 batch_size=self.settings.batch_size,
                 workers=self.inputs.workers,
-                objective=Objective(self.assigner, self.postprocessor, self._loss),
+                objective=Objective(
+                    self.assigner, self.postprocessor, partial(self._loss, detector=self.scored_detector)
+                ),
                 progress=progress,
             )
         self.validated = self.step

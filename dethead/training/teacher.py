@@ -1,7 +1,9 @@
 """A finished run whose class probabilities another run follows."""
 
+import torch
 from accelerate import Accelerator
 
+from dethead import build
 from dethead.config import ConfigError, Run
 from dethead.detector import Detector
 from dethead.training.finished import FinishedRun
@@ -12,7 +14,8 @@ def load_teacher(run: Run, inputs: Inputs, data: RunData, accelerator: Accelerat
     """Load the teacher of ``loss.distillation``, frozen; None for a run without distillation.
 
     Raises:
-        ConfigError: a teacher that is missing, not asked for, or has other classes or anchors.
+        ConfigError: a teacher that is missing, not asked for, has other classes or anchors, or means
+            something else by a class logit.
     """
     if run.loss.distillation is None:
         if inputs.teacher is not None:
@@ -31,7 +34,20 @@ def load_teacher(run: Run, inputs: Inputs, data: RunData, accelerator: Accelerat
             f"{inputs.teacher}: the teacher's anchors {teacher.run.anchors} are not {run.anchors}; "
             "probabilities are followed anchor by anchor"
         )
+    if not _same_meaning(run, teacher.run, len(data.class_names)):
+        raise ConfigError(
+            f"{inputs.teacher}: the teacher's class_scheme {teacher.run.class_scheme.name!r} makes other "
+            f"probabilities of the same logits than {run.class_scheme.name!r}; distillation compares logits: "
+            "take a teacher with the same activation (softmax or sigmoid), temperature and scale"
+        )
     return teacher.detector.requires_grad_(False).to(accelerator.device)
+
+
+def _same_meaning(run: Run, other: Run, classes: int) -> bool:
+    """Whether the class schemes of two runs make the same probabilities of the same (C,) logits."""
+    logits = torch.linspace(-1.0, 1.0, classes)
+    one, two = (build.class_scheme(each).probabilities(logits) for each in (run, other))
+    return torch.allclose(one, two)
 
 
 def strides_of(run: Run) -> tuple[int, ...]:

@@ -107,3 +107,12 @@ def test_scores_that_are_no_probabilities_have_no_calibration(dethead, files, tm
     assert status == 0, err
     assert json.loads((tmp_path / "out" / "analysis.json").read_text())["calibration"] is None
     assert "scores outside [0, 1]" in (tmp_path / "out" / "analysis.md").read_text()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_no_detection_at_all_is_said_and_not_that_no_error_costs_anything(dethead, files, tmp_path):
+    truth, found = files
+    found.write_text("[]")
+    status, said, err = dethead("analyse", truth, found, "--out", tmp_path / "out")
+    assert status == 0, err
+    assert said.startswith("AP 0 %: there is no detection.")

@@ -73,6 +73,19 @@ def test_official_numbers_are_those_of_the_own_engine(dethead, tiny_run, tiny_da
     assert own == pytest.approx(official, abs=1e-12)
 
 
+def test_score_finds_in_the_results_of_evaluate_the_same_numbers(dethead, tiny_run, tiny_data, tmp_path):
+    ours, results, theirs = (tmp_path / f"{name}.json" for name in ("ours", "results", "theirs"))
+    cpu = ("--device", "cpu", "--workers", 0)
+    files = ("--json", ours, "--detections", results)
+    status, _, err = dethead("evaluate", tiny_run, "--data", tiny_data, *cpu, *files)
+    assert status == 0, err
+    truth = tiny_data / "annotations" / "instances_val.json"
+    chosen = ("--classes", "car,pedestrian,truck", "--json", theirs)
+    status, _, err = dethead("score", truth, results, *chosen)
+    assert status == 0, err
+    assert json.loads(ours.read_text()) == json.loads(theirs.read_text())
+
+
 def test_config_prints_every_default_and_overrides(dethead):
     status, said, _ = dethead("config", CONFIG, "training.epochs=7")
     assert status == 0

@@ -77,6 +77,11 @@ def test_settings_are_those_of_a_config_and_boxes_come_in_rows(capsys):
         (["focal", "gamma=2"], "class_scheme.alpha: Field required"),
         (["focal", "alpha=0.25", "gama=2"], "unknown key 'gama'; did you mean 'gamma'?"),
         (["focal", "alpha=0.25", "gamma=0.5"], "gamma 0.5 is between 0 and 1"),
+        (
+            ["softmax_ce", "class_weights={recipe: inverse}"],
+            "class_weights: names and recipes need a training",
+        ),
+        (["sigmoid_bce", "pos_weight={car: 2.0}"], "pos_weight: names and recipes need a training set"),
         (["balanced_softmax"], "class_counts: give the boxes of each class"),
         (["softmax_ce", "--logits", "5,x"], "--logits must be numbers with commas between, got '5,x'"),
         (["softmax_ce", "--target", "7"], "--target 7: labels must be in [0, 3)"),

@@ -77,6 +77,39 @@ def test_score_shows_chosen_classes_and_their_intervals(dethead, files, tmp_path
     assert f"{100 * low:.1f} to {100 * high:.1f}" in said
 
 
+def test_a_true_box_without_an_area_counts_as_it_does_to_pycocotools(dethead, files, tmp_path):
+    truth, a, _ = files
+    content = json.loads(truth.read_text())
+    content["annotations"][0]["bbox"][2] = 0
+    truth.write_text(json.dumps(content))
+    numbers = {}
+    for name, more in {"ours": (), "theirs": ("--official",)}.items():
+        status, _, err = dethead("score", truth, a, "--json", tmp_path / name, *more)
+        assert status == 0, err
+        numbers[name] = json.loads((tmp_path / name).read_text())
+    assert numbers["ours"]["per_class"][0]["objects"] == 12
+    assert numbers["ours"]["AR100"] == pytest.approx(numbers["theirs"]["AR100"], abs=1e-12)
+    assert numbers["ours"]["AP"] == pytest.approx(numbers["theirs"]["AP"], abs=1e-12)
+
+
+def test_a_true_box_that_is_not_finite_is_refused(dethead, files):
+    truth, a, _ = files
+    content = json.loads(truth.read_text())
+    content["annotations"][0]["bbox"][2] = float("nan")
+    truth.write_text(json.dumps(content))
+    status, _, err = dethead("score", truth, a)
+    assert status == 2
+    assert "truth.json: 1 boxes with a coordinate that is not finite" in err
+
+
+def test_a_class_name_is_no_markup(dethead, files):
+    truth, a, _ = files
+    truth.write_text(truth.read_text().replace('"car"', '"[/b]"'))
+    status, said, err = dethead("score", truth, a, "--per-class", "--resamples", 10)
+    assert status == 0, err
+    assert said.count("[/b]") == 2
+
+
 def test_score_draws_curves(dethead, files, tmp_path):
     truth, a, _ = files
     status, said, err = dethead("score", truth, a, "--plots", tmp_path / "plots")

@@ -84,6 +84,27 @@ MISTAKES = [
         "top level",
         "[60, 64] must be multiples of the backbone's coarsest stride 8",
     ),
+    ("codec=ltrb", "codec.other", "got 'ltrb'"),
+    (
+        "class_scheme.class_weights=inverse",
+        "class_scheme.class_weights",
+        "or {recipe: inverse}, got 'inverse'",
+    ),
+    (
+        "loss.embedding={weight: 1.0, kind: triplet}",
+        "top level",
+        "loss.embedding needs head.embedding_channels above 0",
+    ),
+    (
+        "head.embedding_channels=4",
+        "top level",
+        "head.embedding_channels 4 makes embeddings that nothing trains",
+    ),
+    (
+        "loss.confidence_target=quality",
+        "top level",
+        "needs an assigner that gives one (center, sim_ota, task_aligned), which max_iou does not",
+    ),
     ("backbone.strides=[16, 8]", "backbone", "strides must increase, finest first, got [16, 8]"),
     ("data.classes=[]", "data", "classes is empty"),
     ("data.classes=[car, {car: [bus]}]", "data", "classes names 'car' twice"),

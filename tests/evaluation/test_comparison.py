@@ -1,5 +1,6 @@
 """Comparing two sets of detections, and the intervals of one."""
 
+import io
 import json
 import math
 
@@ -127,6 +128,30 @@ def test_a_number_that_is_undefined_stays_undefined():
     assert small.name == "APs"
     assert all(math.isnan(value) for value in (small.a, small.difference, *small.interval, small.p_value))
     assert not found.identical
+
+
+def test_without_an_object_nothing_can_be_said_not_even_that_they_are_identical():
+    nothing = GIVEN._replace(truth=GIVEN.truth._replace(crowd=np.ones_like(GIVEN.truth.crowd)))
+    found = compare(match(nothing), match(with_worse_boxes(nothing)), 20)
+    assert not found.identical
+    assert found.verdict().startswith("Nothing can be said about AP")
+
+
+def test_resamples_that_cannot_reach_the_level_say_so_in_place_of_no_difference():
+    """18 resamples tell p-values down to 1 / 19 = 0.053, and 19 down to 0.05."""
+    table, other = match(GIVEN), match(with_worse_boxes(GIVEN))
+    assert compare(table, other, 18).verdict().startswith("Too few resamples to tell, 18: AP -")
+    assert compare(table, other, 19).verdict().startswith("B is worse than A: AP -")
+
+
+def test_a_class_name_is_no_markup(tables):
+    named = [table._replace(class_names=("[red]", "[/b]", "class 2")) for table in tables]
+    console = Console(width=140, record=True, file=io.StringIO())
+    for table in compare(*named, 20).as_tables():
+        console.print(table)
+    shown = console.export_text()
+    assert "[red]" in shown
+    assert "[/b]" in shown
 
 
 def test_few_resamples_for_many_classes_take_p_values_from_the_normal_curve():

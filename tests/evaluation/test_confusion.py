@@ -43,6 +43,24 @@ def test_of_two_wrong_classes_the_better_score_takes_the_object():
     assert matrix.counts[3].tolist() == [0, 1, 0, 0]
 
 
+def test_a_car_that_is_a_vehicle_too_is_not_taken_for_one():
+    """Found as a car twice, and as a vehicle not at all."""
+    names = ("car", "truck", "vehicle")
+    matrix = of(objects(1, [CAR, CAR], [0, 2]), found([ON_CAR, ON_CAR], [0.9, 0.8], [0, 0]), names=names)
+    assert matrix.counts.tolist() == [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1], [1, 0, 0, 0]]
+
+
+def test_a_truck_that_is_a_vehicle_too_is_taken_for_a_car_as_a_truck():
+    names = ("car", "truck", "vehicle")
+    matrix = of(objects(1, [CAR, CAR], [1, 2]), found([ON_CAR], [0.9], [0]), names=names)
+    assert matrix.counts.tolist() == [[0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
+
+
+def test_without_an_object_every_detection_lies_on_background():
+    matrix = of(objects(1, np.zeros((0, 4)), []), found([ON_CAR], [0.9]))
+    assert matrix.counts.tolist() == [[0, 0, 0], [0, 0, 0], [1, 0, 0]]
+
+
 def test_crowds_and_what_they_absorb_are_left_out():
     matrix = of(objects(1, [[0, 0, 100, 100]], crowd=[True]), found([ON_CAR], [0.9]))
     assert not matrix.counts.any()

@@ -57,6 +57,16 @@ def test_a_second_detection_of_a_found_object_is_a_duplicate():
     assert errors.kind.tolist() == [RIGHT, ERROR_TYPES.index("duplicate")]
 
 
+def test_a_second_detection_of_a_car_that_is_a_vehicle_too_is_a_duplicate_of_both():
+    truth = objects(1, [[0, 0, 40, 40], [0, 0, 40, 40]], [0, 2])
+    boxes = [[0, 0, 40, 40], [2, 0, 42, 40]]
+    detections = found([*boxes, *boxes, boxes[0]], [0.9, 0.8, 0.9, 0.8, 0.7], [0, 0, 2, 2, 1])
+    errors = one_image(truth, detections, ("car", "truck", "vehicle"))
+    wrong = {name: count.tolist() for name, count in zip(ERROR_TYPES, errors.counts, strict=True)}
+    assert wrong["duplicate"] == [1, 0, 1]
+    assert wrong["classification"] == [0, 1, 0]  # a truck it is not
+
+
 def test_a_poor_box_at_exactly_half_overlap_on_a_found_object_is_a_localisation_error():
     # 40 x 20 in 40 x 40: IoU 1 / 2, to which the paper's interval reaches.
     boxes = [[0, 0, 40, 40], [0, 0, 40, 20]]

@@ -41,6 +41,28 @@ def test_the_terminal_table_shows_the_same():
     assert [row for row in shown.splitlines() if "car" in row and "12.3" in row]
 
 
+def shown_in(width, metrics):
+    console = Console(width=width, file=io.StringIO())
+    console.print(metrics.as_table())
+    return console.file.getvalue()
+
+
+def test_the_table_is_whole_in_a_terminal_of_80_characters():
+    values = dict.fromkeys(NUMBER_NAMES, 0.456)
+    classes = [ClassMetrics(name=name, objects=12345, **values) for name in ("motorbike", "pedestrian")]
+    shown = shown_in(80, CocoMetrics(per_class=tuple(classes), **values))
+    assert shown.split("class")[1].split()[:13] == ["objects", *NUMBER_NAMES]
+    assert shown.count(" 45.6") == 3 * 12
+    assert "motorbike 12345" in " ".join(shown.split())
+    assert "pedestrian 12345" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("name", ["[red]", "[/b] car", "a|b"])
+def test_a_class_name_is_shown_as_it_is_and_not_taken_for_markup(name):
+    metrics = CocoMetrics(per_class=(ClassMetrics(name=name, objects=3, **VALUES),), **VALUES)
+    assert name in shown_in(120, metrics)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from dethead.losses.embedding import contrastive, cosine_embedding, ratio, triplet
-from dethead.losses.triplets import class_embedding_loss, mine_triplets, single_labels
+from dethead.losses.triplets import (
+    check_embedding_loss,
+    class_embedding_loss,
+    mine_triplets,
+    single_labels,
+)
 from dethead.structures import UNKNOWN_CLASS
 
 
@@ -194,6 +199,11 @@ def test_swap_is_refused_where_pairs_are_compared(kind):
         class_embedding_loss(
             torch.zeros(0, 2), torch.zeros(0).long(), kind=kind, mining="hardest", margin=1.0, swap=True
         )
+
+
+def test_a_margin_that_no_cosine_reaches_is_refused_before_there_is_a_batch():
+    with pytest.raises(ValueError, match=r"cosine_embedding is a cosine, at most 1, got 1\.5"):
+        check_embedding_loss("cosine_embedding", "hardest", 1.5, False)
 
 
 def test_labels_that_do_not_fit_are_refused():

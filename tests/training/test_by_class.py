@@ -3,13 +3,15 @@
 import json
 
 import pytest
+import torch
 from tiny_runs import CATEGORIES, load_run, train_tiny
 from yaml import safe_load
 
 from dethead.config import ConfigError
 from dethead.data import CocoSet
-from dethead.losses.imbalance import weights_by_recipe
-from dethead.training.by_class import count_classes, resolve, table
+from dethead.losses.imbalance import ClassCounts, class_shares, weights_by_recipe
+from dethead.schemes import SoftmaxCE
+from dethead.training.by_class import count_classes, plain, resolve, table
 
 # A crowd and an object of unknown class come on top, and count nowhere.
 BOXES = {1: [1, 1, 1, 3], 2: [1], 3: [8, 8]}
@@ -88,6 +90,24 @@ def test_class_counts_and_prior_come_from_the_data(coco):
     run = resolve(load_run("class_scheme={name: balanced_softmax}", "head.class_prior=data"), coco)
     assert run.class_scheme.class_counts == [4, 1, 2]
     assert run.head.class_prior == pytest.approx([5 / 10, 2 / 10, 3 / 10])  # one more of each
+
+
+def test_the_prior_of_a_thousand_classes_still_sums_to_1(coco):
+    # 999 shares of 1.4e-6: each rounded at the sixth decimal place, they would lack 4e-4 together
+    counts = torch.zeros(1000, dtype=torch.int64)
+    counts[0] = 713_286
+    shares = class_shares(ClassCounts(counts, counts, int(counts.sum())))
+    SoftmaxCE().initial_bias(1000, plain(shares))
+
+
+def test_the_share_of_a_very_rare_class_is_not_rounded_to_0():
+    assert plain(torch.tensor([2.5e-7])) == [2.5e-7]
+
+
+def test_a_list_of_another_length_than_the_data_have_classes_is_refused(tiny_data, tmp_path):
+    short = ("data.classes=null", "class_scheme.class_weights=[1.0, 2.0]")
+    with pytest.raises(ConfigError, match=r"class_weights has 2 values for 3 classes of .*train\.json"):
+        train_tiny(tiny_data, tmp_path / "run", *short)
 
 
 def test_a_config_without_such_numbers_stays_as_it_is(coco):

@@ -5,15 +5,15 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from tiny_runs import CATEGORIES, load_run, log_lines, tensors, train_tiny
+from tiny_runs import CATEGORIES, load_run, log_lines, tensors, train_tiny, write_data
+from yaml import safe_load
 
 from dethead.config import ConfigError
 from dethead.data import find_split
 from dethead.evaluation import coco_metrics, read_evaluation, write_results
 from dethead.predict import load, predict_folder
-from dethead.training import Inputs, evaluate_run
+from dethead.training import Inputs, evaluate_run, run_state
 from dethead.training.inputs import describe, open_data
-from dethead.training.loop import Trainer
 
 HIERARCHY = "data.hierarchy={vehicle: [car, truck]}"
 SEVERAL = "class_scheme={name: sigmoid_bce}"
@@ -80,6 +80,26 @@ def test_a_scheme_of_one_class_a_box_is_refused_and_told_what_gives_it_two(tiny_
         train_tiny(tiny_data, tmp_path / "run", HIERARCHY, f"class_scheme.name={scheme}")
 
 
+def test_numbers_by_class_from_the_data_go_with_several_labels(tiny_data, tmp_path):
+    scheme = "class_scheme={name: sigmoid_bce, class_weights: {recipe: inverse}, pos_weight: {vehicle: 2.0}}"
+    out = tmp_path / "run"
+    train_tiny(tiny_data, out, HIERARCHY, scheme, "training.epochs=1")
+    saved = safe_load((out / "config.yaml").read_text())["class_scheme"]
+    assert saved["pos_weight"] == [1, 1, 1, 2]
+
+
+def test_boxes_of_several_labels_in_the_validation_set_alone_are_refused_before_the_training(tmp_path):
+    data = write_data(tmp_path / "data")
+    path = data / "annotations" / "instances_val.json"
+    content = json.loads(path.read_text())
+    twin = content["annotations"][0]
+    other = next(number for number in CATEGORIES if number != twin["category_id"])
+    content["annotations"].append({**twin, "id": 9999, "category_id": other})
+    path.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"instances_val\.json has 1 boxes with several labels"):
+        train_tiny(data, tmp_path / "run", "data.merge_equal_boxes=true")
+
+
 def test_softmax_for_several_labels_is_allowed(tiny_data, tmp_path):
     scheme = "class_scheme.name=multilabel_softmax"
     report = train_tiny(tiny_data, tmp_path / "run", HIERARCHY, scheme, "training.epochs=1")
@@ -113,7 +133,7 @@ def test_a_run_with_a_sampler_goes_on_in_mid_epoch_to_the_same_bits(tiny_data, t
     train_tiny(tiny_data, tmp_path / "whole", *options)
     assert len(log_lines(tmp_path / "whole")) == 2 * (images // 2 + 1)  # a line for each step and validation
 
-    with pytest.raises(StoppedError), patch.object(Trainer, "save", stopping_at(images // 2 + 2)):
+    with pytest.raises(StoppedError), patch.object(run_state, "save", stopping_at(images // 2 + 2)):
         train_tiny(tiny_data, tmp_path / "parts", *options)
     train_tiny(tiny_data, tmp_path / "parts", *options, resume=True)
 
@@ -128,8 +148,8 @@ class StoppedError(Exception):
 
 
 def stopping_at(step):
-    """``Trainer.save``, and with the checkpoint of this step the run ends."""
-    save = Trainer.save
+    """``run_state.save``, and with the checkpoint of this step the run ends."""
+    save = run_state.save
 
     def save_and_stop(trainer):
         save(trainer)

@@ -121,6 +121,10 @@ def test_accumulated_steps_of_two_processes_give_the_weights_of_one(tiny_data, o
     arguments = ["train", *train_arguments(tiny_data, tmp_path / "run"), "training.accumulate=2"]
     wait_for(start_two(arguments, tmp_path, free_port()), tmp_path, 0)
     assert_same_weights(tmp_path / "run", one_process)
+    # what pulled and pushed the classes is that of one process, too
+    two, one = (log_lines(out)[0]["class_gradient"] for out in (tmp_path / "run", one_process))
+    for name in one:
+        assert two[name] == pytest.approx(one[name], rel=1e-4)
 
 
 def test_a_wish_to_stop_that_one_process_hears_stops_both_at_the_same_step(tiny_data, tmp_path):

@@ -4,7 +4,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from tiny_runs import log_lines, tensors, train_tiny
+from tiny_runs import log_lines, tensors, train_tiny, weights
 
 from dethead.config import ConfigError
 from dethead.training.loop import Trainer
@@ -68,6 +68,24 @@ def test_a_teacher_of_other_classes_or_anchors_is_refused(tiny_data, tiny_run, t
         train_tiny(tiny_data, tmp_path / "run", distil, "data.classes=[car, truck]", teacher=tiny_run)
     with pytest.raises(ConfigError, match=r"the teacher's anchors .* are not"):
         train_tiny(tiny_data, tmp_path / "run", distil, "anchors.sizes=[20]", teacher=tiny_run)
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    ["{name: sigmoid_bce}", "{name: ldam, max_margin: 0.5, scale: 30.0}", "{name: kl, temperature: 2.0}"],
+)
+def test_a_teacher_whose_logits_mean_something_else_is_refused(tiny_data, tiny_run, tmp_path, scheme):
+    options = ("loss.distillation={weight: 1.0}", f"class_scheme={scheme}")
+    with pytest.raises(ConfigError, match="'softmax_ce' makes other probabilities of the same logits than"):
+        train_tiny(tiny_data, tmp_path / "run", *options, teacher=tiny_run)
+
+
+def test_the_validation_loss_penalises_the_weights_that_are_validated(tiny_data, tmp_path):
+    out = tmp_path / "run"
+    train_tiny(tiny_data, out, *ONE, "loss.class_l2=1.0")  # with an average of the weights
+    weight = weights(out, "best")["head.prediction.weight"]
+    penalty = weight.reshape(-1, 8, *weight.shape[1:])[:, :3].square().sum().item()
+    assert log_lines(out)[-1]["val"]["class_l2"] == pytest.approx(penalty, rel=1e-5)
 
 
 @pytest.mark.parametrize("scheme", ["{name: seesaw}", "{name: equalization}"])

@@ -49,6 +49,10 @@ class Center(_Ignoring):
     less than there are levels; null takes 8 strides of each."""
 
 
+WITHOUT_QUALITY = ("max_iou", "atss")
+"""Assigners that say which anchors are positive, but not how good they are."""
+
+
 class SimOTA(_Ignoring):
     name: Literal["sim_ota"]
     center_radius: Positive = 2.5

@@ -73,7 +73,7 @@ class OtherCodec(Section):
 
 
 def _codec_name(value: Any) -> str:
-    name = value.get("name", "deltas") if isinstance(value, dict) else value.name
+    name = value.get("name", "deltas") if isinstance(value, dict) else getattr(value, "name", None)
     return "deltas" if name == "deltas" else "other"
 
 

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from dethead.config.sections.assigners import Assigner
+from dethead.config.sections.assigners import WITHOUT_QUALITY, Assigner
 from dethead.config.sections.data import Data
 from dethead.config.sections.model import Anchors, Backbone, Codec, Deltas, Head, Neck
 from dethead.config.sections.objective import Loss
@@ -51,6 +51,30 @@ class Run(Section):
         for key, values in lists.items():
             if isinstance(values, list) and len(values) != classes:
                 raise ValueError(f"{key} has {len(values)} values for {classes} classes")
+
+    @model_validator(mode="after")
+    def _embeddings_and_their_loss(self) -> Self:
+        """One without the other crashes: the loss in the first step, the branch where processes share one."""
+        channels, wanted = self.head.embedding_channels, self.loss.embedding is not None
+        if wanted and not channels:
+            raise ValueError(
+                "loss.embedding needs head.embedding_channels above 0: there is no embedding yet"
+            )
+        if channels and not wanted:
+            raise ValueError(
+                f"head.embedding_channels {channels} makes embeddings that nothing trains; give "
+                "loss.embedding, or 0 channels"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _quality_from_somewhere(self) -> Self:
+        if self.loss.confidence_target == "quality" and self.assigner.name in WITHOUT_QUALITY:
+            raise ValueError(
+                "loss.confidence_target 'quality' needs an assigner that gives one (center, sim_ota, "
+                f"task_aligned), which {self.assigner.name} does not; 'iou' goes with all"
+            )
+        return self
 
     @model_validator(mode="after")
     def _whole_cells(self) -> Self:

@@ -30,17 +30,23 @@ class Recipe(Section):
         return self
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Any) -> str | None:
     if isinstance(value, Recipe) or (isinstance(value, dict) and "recipe" in value):
         return "recipe"
-    return "names" if isinstance(value, dict) else "list"
+    if isinstance(value, dict):
+        return "names"
+    return "list" if isinstance(value, list) else None
 
 
 ByClass = Annotated[
     Annotated[list[NotNegative], Tag("list")]
     | Annotated[dict[str, NotNegative], Tag("names")]
     | Annotated[Recipe, Tag("recipe")],
-    Discriminator(_kind),
+    Discriminator(
+        _kind,
+        custom_error_type="by_class",
+        custom_error_message="must be one number for each class, {name: number} or {recipe: inverse}",
+    ),
 ]
 """C numbers in order of the classes, ``{name: number}`` (1 for the others), or a recipe."""
 

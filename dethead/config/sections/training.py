@@ -83,7 +83,9 @@ class Training(Section):
     batch_size: Count
     """Images of one optimiser step, over all processes and micro-batches."""
     accumulate: Count = 1
-    """Micro-batches of one optimiser step, to save memory; the gradient is the same."""
+    """Micro-batches of one optimiser step, to save memory. The gradient is the same, but where something
+    looks at one micro-batch by itself: BatchNorm, loss.hard_negatives, loss.embedding, ghm, margin_ranking of
+    the batch."""
     optimizer: Optimizer
     schedule: Schedule
     clip_norm: Positive | None = 10.0

@@ -1,0 +1,72 @@
+"""What a checkpoint of a run holds, and how a trainer takes it up again, to the bit."""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import gather_object
+
+from dethead.training import checkpoint
+from dethead.training.run_folder import RunFolderError
+
+if TYPE_CHECKING:
+    from dethead.training.loop import Trainer
+
+_log = logging.getLogger(__name__)
+
+
+def save(trainer: "Trainer") -> None:
+    """Write the checkpoint that ``restore`` reads; called by all processes, written by the first."""
+    accelerator = trainer.accelerator
+    random = gather_object([checkpoint.random_state()])
+    if accelerator.is_main_process:
+        scaler = accelerator.scaler
+        values: dict[str, Any] = {
+            "model": trainer.detector.state_dict(),
+            "average": trainer.average.module.state_dict() if trainer.average else {},
+            "optimizer": trainer.optimizer.state_dict(),
+            "running": trainer.state.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else {},
+            "random": random,
+            "step": trainer.step,
+            "validated": trainer.validated,
+            "seconds": trainer.seconds,
+            "best": trainer.record.best,
+            "data": trainer.data.train.coco.fingerprint(),
+            "processes": accelerator.num_processes,
+        }
+        checkpoint.save(values, trainer.folder.last)
+    accelerator.wait_for_everyone()
+
+
+def restore(trainer: "Trainer") -> None:
+    """Take up the state of the last checkpoint.
+
+    Raises:
+        CheckpointError: damaged.
+        RunFolderError: of other data.
+    """
+    accelerator, coco = trainer.accelerator, trainer.data.train.coco
+    values = checkpoint.load(trainer.folder.last)
+    found = coco.fingerprint()
+    if values["data"] != found:
+        raise RunFolderError(
+            f"{trainer.folder.path}: was trained on other data (sha256 {values['data'][:12]}, "
+            f"now {found[:12]} in {coco.path})"
+        )
+    same_processes = values["processes"] == accelerator.num_processes
+    if not same_processes:
+        _log.warning("resumed on another number of processes: equal up to rounding, not to the bit")
+    trainer.detector.load_state_dict(values["model"])
+    if trainer.average is not None:
+        trainer.average.module.load_state_dict(values["average"])
+    trainer.optimizer.load_state_dict(values["optimizer"])
+    trainer.state.load_state_dict(values["running"])
+    if accelerator.scaler is not None and values["scaler"]:
+        accelerator.scaler.load_state_dict(values["scaler"])
+    trainer.step, trainer.validated, trainer.seconds = values["step"], values["validated"], values["seconds"]
+    trainer.record.best = values["best"]
+    if accelerator.is_main_process:
+        trainer.folder.cut_log(trainer.step, trainer.validated)
+    if same_processes:
+        checkpoint.set_random_state(values["random"][accelerator.process_index])
+    accelerator.wait_for_everyone()
