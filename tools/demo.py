@@ -6,11 +6,11 @@
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 from dethead import config
 from dethead.data.scenes import draw_scenes
-from dethead.evaluation import CocoMetrics
-from dethead.training import Inputs, evaluate_run, train
+from dethead.training import Inputs, train
 from dethead.training.progress import bar, duration
 
 TWINS = {"softmax CE": "scenes_softmax_ce", "sigmoid BCE": "scenes_sigmoid_bce"}
@@ -42,22 +42,21 @@ def main() -> None:
     print(f"the demo took {duration(time.perf_counter() - started)}")
 
 
-def train_and_score(name: str, scenes: Path, out: Path, overrides: list[str]) -> CocoMetrics:
-    """Train one of the twins, or go on with it, and score its best weights."""
+def train_and_score(name: str, scenes: Path, out: Path, overrides: list[str]) -> dict[str, Any]:
+    """Train one of the twins, or go on with it; gives the numbers of its best weights."""
     run = config.load(name, overrides)
-    inputs = Inputs.find(scenes, workers=1)
-    train(run, inputs, out, resume=True)
-    return evaluate_run(out, inputs.val, workers=1).metrics
+    best: dict[str, Any] = train(run, Inputs.find(scenes, workers=1), out, resume=True)["best"]
+    return best
 
 
-def as_markdown(results: dict[str, CocoMetrics]) -> str:
+def as_markdown(results: dict[str, dict[str, Any]]) -> str:
     """Give a line per head: the numbers of all classes, then AP of each class."""
-    classes = [one.name for one in next(iter(results.values())).per_class]
+    classes = [one["name"] for one in next(iter(results.values()))["per_class"]]
     head = ["head", *COLUMNS, *(f"AP {name}" for name in classes)]
     lines = [head, ["---"] * len(head)]
     for title, metrics in results.items():
-        values = [getattr(metrics, name) for name in COLUMNS] + [one.AP for one in metrics.per_class]
-        lines.append([title, *("-" if value != value else f"{100 * value:.1f}" for value in values)])
+        values = [metrics[name] for name in COLUMNS] + [one["AP"] for one in metrics["per_class"]]
+        lines.append([title, *("-" if value is None else f"{100 * value:.1f}" for value in values)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dethead.assigners.ignoring import box_chunks, check_ignore_overlap, inside_ignored
-from dethead.boxes import iou
+from dethead.assigners.ignoring import check_ignore_overlap
+from dethead.assigners.overlapping import Overlaps, OverlapSearch, search_among, select
 from dethead.structures import BACKGROUND, IGNORE, Anchors, Assignment, GroundTruth, Predictions
 
 
@@ -47,34 +47,77 @@ class MaxIoUAssigner:
     def __call__(
         self, anchors: Anchors, truth: Sequence[GroundTruth], predictions: Predictions | None = None
     ) -> Assignment:
-        """Assign a batch. Memory is bounded: boxes are compared in chunks, never all with all anchors."""
-        rows = [self._assign(anchors.boxes, one) for one in truth]
-        return Assignment(torch.stack([m for m, _ in rows]), torch.stack([o for _, o in rows]))
+        """Assign a batch.
 
-    def _assign(self, anchors: Tensor, truth: GroundTruth) -> tuple[Tensor, Tensor]:
-        """(A,) matches and (A,) overlaps of one image."""
-        best, best_box, best_of_a_box = _best_overlaps(anchors, truth.boxes)
-        positive = (best >= self.positive_iou) & (best_box >= 0)
-        if self.low_quality:
-            positive |= best_of_a_box
-        matched = torch.full_like(best_box, BACKGROUND)
-        matched[best >= self.negative_iou] = IGNORE
-        matched[inside_ignored(anchors, truth.ignore_boxes, self.ignore_overlap)] = IGNORE
-        matched = torch.where(positive, best_box, matched)
-        return matched, best.where(positive, 0.0)
+        Where anchors stand in a grid (``AnchorGrid``), time and memory go with the pairs that overlap enough.
+        Other anchors are all compared, some boxes at a time.
+        """
+        search = search_among(anchors)
+        best, chosen = self._match(search, [one.boxes for one in truth], anchors.boxes)
+        value, box = (part.view(len(truth), -1) for part in (best.value, best.box))
+        positive = value >= self.positive_iou
+        positive.view(-1).index_fill_(0, chosen, True)
+        matched = torch.where(positive, box, BACKGROUND)
+        ignored = value >= self.negative_iou
+        for row, one in zip(ignored, truth, strict=True):
+            if len(one.ignore_boxes):
+                row |= search.inside(one.ignore_boxes, self.ignore_overlap)
+        matched.masked_fill_(ignored & (matched < 0), IGNORE)
+        return Assignment(matched, value.where(positive, 0.0))
+
+    def _match(
+        self, search: OverlapSearch, truth: Sequence[Tensor], anchors: Tensor
+    ) -> tuple["_Best", Tensor]:
+        """The best boxes, and (N,) the places of anchors that are the best of a box, if that counts.
+
+        The former are exact from ``negative_iou`` on, and for the latter. The images are taken together: the
+        anchors of all are numbered through, and so are the boxes.
+        """
+        boxes = torch.cat([*truth])
+        image, row = _image_and_row([len(some) for some in truth], boxes.device)
+        best = _Best(truth, anchors)
+        chosen = [row.new_zeros(0)]
+        for found in search.above(boxes, image, self.negative_iou, and_best=self.low_quality):
+            best.add(found.places, row[found.boxes], found.values)
+            if self.low_quality:
+                chosen.append(found.places[_highest_of_box(found, len(boxes))])
+        places: Tensor = torch.unique(torch.cat(chosen))
+        # The best anchor of a box may overlap another box more, and both by less than was looked for.
+        low = places[best.value[places] < self.negative_iou]
+        if len(low):
+            lowest = best.value[low]
+            best.value[low] = 0
+            for found in search.at(boxes, image, low, lowest):
+                best.add(found.places, row[found.boxes], found.values)
+        return best, places
 
 
-def _best_overlaps(anchors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(A,) each: the best IoU, the box it is with (-1: none), whether the anchor is the best of some box."""
-    best = anchors.new_full((len(anchors),), -1.0)
-    best_box = torch.full((len(anchors),), -1, device=anchors.device)
-    best_of_a_box = torch.zeros(len(anchors), dtype=torch.bool, device=anchors.device)
-    for start, some in box_chunks(boxes, len(anchors)):
-        overlaps = iou(some[:, None], anchors)
-        values, rows = overlaps.max(dim=0)
-        better = values > best  # strictly: of equal boxes the first one keeps the anchor
-        best = torch.where(better, values, best)
-        best_box = torch.where(better, rows + start, best_box)
-        highest = overlaps.amax(dim=1, keepdim=True)
-        best_of_a_box |= ((overlaps == highest) & (highest > 0)).any(dim=0)
-    return best.clamp(min=0), best_box, best_of_a_box
+class _Best:
+    """The best box of each of B * A anchors, while pairs come piece by piece, boxes in order."""
+
+    def __init__(self, truth: Sequence[Tensor], anchors: Tensor) -> None:
+        dtype = torch.result_type(truth[0], anchors)
+        self.value = anchors.new_zeros(len(truth) * len(anchors), dtype=dtype)
+        first = torch.tensor([0 if len(some) else BACKGROUND for some in truth], device=self.value.device)
+        self.box = first.repeat_interleave(len(anchors))
+        """Of equal overlaps the first box has the anchor, also if they are all 0."""
+
+    def add(self, places: Tensor, box: Tensor, values: Tensor) -> None:
+        """Take (P,) pairs in. The highest value keeps an anchor; of equal ones the first box does."""
+        places, box, values = select(values > self.value[places], places, box, values)
+        self.value.scatter_reduce_(0, places, values, "amax")
+        places, box = select(values == self.value[places], places, box)
+        self.box.index_fill_(0, places, torch.iinfo(torch.int64).max)
+        self.box.scatter_reduce_(0, places, box, "amin")
+
+
+def _image_and_row(counts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """(sum,) each: the image of every box, and its row among the boxes of the image."""
+    image = torch.repeat_interleave(torch.tensor(counts)).to(device)
+    return image, torch.cat([torch.arange(count) for count in counts]).to(device)
+
+
+def _highest_of_box(found: Overlaps, boxes: int) -> Tensor:
+    """(P,) bool: pairs with the highest IoU of their box."""
+    highest = found.values.new_zeros(boxes).scatter_reduce_(0, found.boxes, found.values, "amax")
+    return found.values == highest[found.boxes]

@@ -11,7 +11,9 @@ from dethead.assigners import (
     MaxIoUAssigner,
     SimOTAAssigner,
     TaskAlignedAssigner,
+    grid_pairs,
     ignoring,
+    overlapping,
 )
 from dethead.structures import BACKGROUND, IGNORE, Anchors, GroundTruth, Predictions
 
@@ -52,6 +54,11 @@ def assign(assigner, truth, predictions, anchors=ANCHORS):
 def assert_same(first, second):
     for one, other in zip(first, second, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def set_chunks(monkeypatch, pairs):
+    for module in (ignoring, grid_pairs, overlapping):
+        monkeypatch.setattr(module, "CHUNK_PAIRS", pairs)
 
 
 def test_an_assignment_has_one_answer_per_anchor_and_knows_its_types(assigner):
@@ -114,7 +121,7 @@ def test_boxes_in_chunks_are_assigned_as_all_at_once(assigner, monkeypatch, pair
     truth = [scenes.random_truth(generator, 10, 8.0, 5)]  # on whole cells: ties, too
     predictions = scenes.random_predictions(generator, ANCHORS, 1)
     whole = assign(assigner, truth, predictions)
-    monkeypatch.setattr(ignoring, "CHUNK_PAIRS", pairs)
+    set_chunks(monkeypatch, pairs)
     assert_same(assign(assigner, truth, predictions), whole)
 
 
@@ -134,7 +141,7 @@ class Largest(TorchDispatchMode):
 
 
 def test_no_tensor_has_boxes_times_anchors_when_chunks_are_small(assigner, monkeypatch):
-    monkeypatch.setattr(ignoring, "CHUNK_PAIRS", len(ANCHORS.boxes))
+    set_chunks(monkeypatch, len(ANCHORS.boxes))
     truth, predictions = batch((60,))
     with Largest() as largest:
         assign(assigner, truth, predictions)

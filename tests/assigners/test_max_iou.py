@@ -11,7 +11,7 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
 from dethead.anchors import AnchorGrid
-from dethead.assigners import MaxIoUAssigner, ignoring
+from dethead.assigners import MaxIoUAssigner, grid_pairs, ignoring, overlapping
 from dethead.structures import BACKGROUND, IGNORE, Anchors, GroundTruth
 
 GRID = AnchorGrid.from_sizes([8, 16], [16, 32], ratios=[0.5, 1, 2]).place((64, 96))
@@ -169,14 +169,14 @@ def test_there_is_no_gradient():
 
 
 @pytest.mark.parametrize("pairs", [1, 3 * len(GRID.boxes)])
-def test_looking_in_chunks_changes_nothing(monkeypatch, pairs):
+@pytest.mark.parametrize("anchors", [GRID, as_anchors(GRID.boxes)], ids=["grid", "list"])
+def test_looking_in_chunks_changes_nothing(monkeypatch, pairs, anchors):
     boxes = random_boxes(10, whole=True)
     truth = as_truth(torch.cat([boxes, boxes]), random_boxes(7))
-    whole = MaxIoUAssigner()(GRID, [truth])
-    monkeypatch.setattr(ignoring, "CHUNK_PAIRS", pairs)
-    chunks = list(ignoring.box_chunks(truth.boxes, len(GRID.boxes)))
-    assert [start for start, _ in chunks] == list(range(0, 20, max(1, pairs // len(GRID.boxes))))
-    parts = MaxIoUAssigner()(GRID, [truth])
+    whole = MaxIoUAssigner()(anchors, [truth])
+    for module in (ignoring, grid_pairs, overlapping):
+        monkeypatch.setattr(module, "CHUNK_PAIRS", pairs)
+    parts = MaxIoUAssigner()(anchors, [truth])
     assert torch.equal(whole.matched, parts.matched)
     assert torch.equal(whole.overlaps, parts.overlaps)
 

@@ -1,0 +1,196 @@
+"""The pairs of boxes and anchors that overlap enough, never all pairs at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from dethead.assigners.grid_pairs import Grid, find_grid
+from dethead.assigners.ignoring import box_chunks, inside_ignored
+from dethead.boxes import box_areas, intersections, iou
+from dethead.structures import Anchors
+
+CHUNK_PAIRS: Final = 2**16
+"""Pairs of any box with any anchor looked at together, or all of a box: bounds memory, and fits a cache."""
+
+STRETCH: Final = 64
+"""Neighbouring anchors whose highest overlap is looked at before theirs."""
+
+NO_OVERLAP: Final = 2.0
+"""An IoU that no pair has."""
+
+
+class Overlaps(NamedTuple):
+    """P pairs with their IoU. All pairs of a box come together, and boxes in their order."""
+
+    boxes: Tensor
+    """(P,) int64 rows."""
+    places: Tensor
+    """(P,) int64: the image, times A, plus the row of the anchor."""
+    values: Tensor
+    """(P,) to the bit what ``dethead.boxes.iou`` gives."""
+
+
+class OverlapSearch(Protocol):
+    """Finds the overlaps of the boxes of a batch, (M, 4) with their (M,) images, with anchors."""
+
+    def above(self, boxes: Tensor, image: Tensor, lowest: float, *, and_best: bool) -> Iterator[Overlaps]:
+        """Give all overlaps from ``lowest`` on; with ``and_best`` also each box's highest, all that tie.
+
+        Never an overlap of 0.
+        """
+        ...
+
+    def at(self, boxes: Tensor, image: Tensor, places: Tensor, lowest: Tensor) -> Iterator[Overlaps]:
+        """Give all overlaps at (N,) different ``places`` from their ``lowest`` on, and some lower ones."""
+        ...
+
+    def inside(self, regions: Tensor, share: float) -> Tensor:
+        """(A,) bool: as ``inside_ignored``."""
+        ...
+
+
+def search_among(anchors: Anchors) -> OverlapSearch:
+    """Choose the search: by place where anchors stand in a grid, through all of them where not."""
+    grid = find_grid(anchors)
+    return SearchAll(anchors.boxes) if grid is None else SearchGrid(anchors.boxes, grid)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchGrid:
+    """Looks only at anchors whose size and place allow the overlap: a few dozen for a box.
+
+    IoU = inner / (areas - inner) is t or more exactly where inner is t / (1 + t) of both areas or more.
+    """
+
+    anchors: Tensor
+    """(A, 4)"""
+    grid: Grid
+
+    def above(self, boxes: Tensor, image: Tensor, lowest: float, *, and_best: bool) -> Iterator[Overlaps]:
+        """See ``OverlapSearch``."""
+        limits = boxes.new_full((len(boxes),), lowest)
+        if and_best:  # no higher than a box's best, for these anchors are some of all
+            for start, some in box_chunks(boxes, len(self.grid.first)):
+                limits[start : start + len(some)].clamp_(max=self._nearest(some))
+        for blocks in self.grid.blocks(boxes, self._shares(limits[:, None]), box_areas(boxes)):
+            box, anchors = self.grid.anchors(blocks)
+            values = iou(_gather(boxes, box), _gather(self.anchors, anchors))
+            enough = (values >= limits.index_select(0, box)) & (values > 0)
+            box, anchors, values = select(enough, box, anchors, values)
+            yield Overlaps(box, image[box] * len(self.anchors) + anchors, values)
+
+    def at(self, boxes: Tensor, image: Tensor, places: Tensor, lowest: Tensor) -> Iterator[Overlaps]:
+        """See ``OverlapSearch``."""
+        count, offsets = len(self.anchors), image * len(self.anchors)
+        lattice, number = self.grid.numbers(places % count)
+        limits = lowest.new_full((len(self.grid.first),), NO_OVERLAP)
+        limits.scatter_reduce_(0, lattice, lowest, "amin")
+        number += places // count * count
+        ranks = place_ranks(number, int(image[-1] + 1) * count)
+        places = places[number.argsort()]
+        for blocks in self.grid.blocks(boxes, self._shares(limits).expand(len(boxes), -1), box_areas(boxes)):
+            box, rows = self.grid.members(blocks, offsets[blocks.box], ranks)
+            found = places[rows]
+            values = iou(_gather(boxes, box), _gather(self.anchors, found % count))
+            yield Overlaps(box, found, values)
+
+    def inside(self, regions: Tensor, share: float) -> Tensor:
+        """See ``OverlapSearch``."""
+        inside = torch.zeros(len(self.anchors), dtype=torch.bool, device=self.anchors.device)
+        shares = regions.new_full((len(regions), 1), share).expand(-1, len(self.grid.first))
+        for blocks in self.grid.blocks(regions, shares, regions.new_zeros(len(regions))):
+            region, rows = self.grid.anchors(blocks)
+            anchors = _gather(self.anchors, rows)
+            covered = intersections(_gather(regions, region), anchors) / box_areas(anchors)
+            inside[rows[covered >= share]] = True
+        return inside
+
+    def _nearest(self, boxes: Tensor) -> Tensor:
+        """(M,) highest IoU of boxes with the nearest anchors."""
+        rows = self.grid.nearest(boxes)
+        anchors = _gather(self.anchors, rows.flatten()).view(*rows.shape, 4)
+        return iou(boxes[:, None], anchors).amax(dim=1)
+
+    def _shares(self, limits: Tensor) -> Tensor:
+        """(..., G) share of both areas that an intersection has at an IoU of ``limits``, (..., 1) or (G,)."""
+        return (limits / (1 + limits)).expand(*limits.shape[:-1], len(self.grid.first))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchAll:
+    """Looks at all pairs, some boxes at a time."""
+
+    anchors: Tensor
+    """(A, 4)"""
+
+    def above(self, boxes: Tensor, image: Tensor, lowest: float, *, and_best: bool) -> Iterator[Overlaps]:
+        """See ``OverlapSearch``."""
+        for box, anchors, values in _through_all(boxes, self.anchors, lowest, and_best):
+            yield Overlaps(box, image[box] * len(self.anchors) + anchors, values)
+
+    def at(self, boxes: Tensor, image: Tensor, places: Tensor, lowest: Tensor) -> Iterator[Overlaps]:
+        """See ``OverlapSearch``."""
+        count = len(self.anchors)
+        anchors: Tensor = torch.unique(places % count)
+        wanted = torch.zeros(int(image[-1] + 1) * count, dtype=torch.bool, device=boxes.device)
+        wanted[places] = True
+        for box, rows, values in _through_all(boxes, self.anchors[anchors], float(lowest.amin()), False):
+            found = image[box] * count + anchors[rows]
+            yield Overlaps(*select(wanted[found], box, found, values))
+
+    def inside(self, regions: Tensor, share: float) -> Tensor:
+        """See ``OverlapSearch``."""
+        return inside_ignored(self.anchors, regions, share)
+
+
+def select(wanted: Tensor, *parts: Tensor) -> list[Tensor]:
+    """Cut (P,) parts down to the (P,) bool that are wanted."""
+    rows = wanted.nonzero()[:, 0]
+    return [part.index_select(0, rows) for part in parts]
+
+
+def place_ranks(places: Tensor, count: int) -> Tensor:
+    """(count + 1,) how many of different (N,) places are lower than 0, 1, ..., ``count``."""
+    marks = places.new_zeros(count + 1, dtype=torch.int32)
+    marks[places + 1] = 1
+    return marks.cumsum(dim=0, dtype=torch.int32)
+
+
+def _through_all(
+    boxes: Tensor, anchors: Tensor, lowest: float, and_best: bool
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """(P,) rows of boxes, rows of anchors and IoU: see ``OverlapSearch.above``."""
+    missing = -len(anchors) % STRETCH
+    anchors = _by_coordinate(torch.nn.functional.pad(anchors, (0, 0, 0, missing)))  # boxes that overlap none
+    step = max(1, CHUNK_PAIRS // max(len(anchors), 1))
+    for start in range(0, len(boxes) if len(anchors) else 0, step):
+        overlaps = iou(boxes[start : start + step, None], anchors)
+        box, rows = _reaching(overlaps.view(len(overlaps), -1, STRETCH), lowest, and_best)
+        yield box + start, rows, overlaps[box, rows]
+
+
+def _reaching(overlaps: Tensor, lowest: float, and_best: bool) -> tuple[Tensor, Tensor]:
+    """(P,) rows of boxes and of anchors where (N, stretches, STRETCH) overlaps are wanted.
+
+    Few are, so the stretches of anchors that hold one are found first: three times as fast.
+    """
+    highest = overlaps.amax(dim=2)
+    limits = highest.new_full((len(highest), 1), lowest)
+    if and_best:
+        limits = limits.minimum(highest.amax(dim=1, keepdim=True))
+    box, stretch = ((highest >= limits) & (highest > 0)).nonzero().unbind(dim=1)
+    near = overlaps[box, stretch]
+    found, step = ((near >= limits[box]) & (near > 0)).nonzero().unbind(dim=1)
+    return box[found], stretch[found] * STRETCH + step
+
+
+def _gather(boxes: Tensor, rows: Tensor) -> Tensor:
+    return _by_coordinate(boxes.index_select(0, rows))
+
+
+def _by_coordinate(boxes: Tensor) -> Tensor:
+    """The same (N, 4) boxes, all x1 first in memory, then all y1, ...: arithmetic is three times as fast."""
+    return boxes.T.contiguous().T
