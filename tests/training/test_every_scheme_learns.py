@@ -43,7 +43,7 @@ TOY = (
     "training.ema=null",
     "training.validate_every=60",
 )
-IMAGES, EPOCHS = 32, 60
+IMAGES, EPOCHS = 32, 120
 
 
 def test_every_scheme_of_the_name_table_is_here():
