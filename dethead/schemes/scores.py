@@ -1,7 +1,7 @@
 """Schemes without a likelihood: margins between raw scores, distances between probabilities."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -26,17 +26,9 @@ class Hinge(Softmax):
     variant: Literal["weston_watkins", "crammer_singer"] = "weston_watkins"
     squared: bool = False
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
         return classification.hinge(
-            logits,
-            targets,
-            margin=self.margin,
-            variant=self.variant,
-            squared=self.squared,
-            class_weights=self._weights(logits),
-            ignore=ignore,
+            logits, targets, margin=self.margin, variant=self.variant, squared=self.squared, **shared
         )
 
 
@@ -53,16 +45,9 @@ class MarginRanking(Softmax):
     margin: float = 1.0
     against: Literal["row", "batch"] = "row"
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
         return classification.margin_ranking(
-            logits,
-            targets,
-            margin=self.margin,
-            against=self.against,
-            class_weights=self._weights(logits),
-            ignore=ignore,
+            logits, targets, margin=self.margin, against=self.against, **shared
         )
 
 
@@ -79,17 +64,9 @@ class SoftmaxBrier(Softmax):
     penalty: Literal["mse", "l1", "smooth_l1"] = "mse"
     beta: float | None = None
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
         return classification.brier(
-            logits,
-            targets,
-            activation="softmax",
-            penalty=self.penalty,
-            beta=self.beta,
-            class_weights=self._weights(logits),
-            ignore=ignore,
+            logits, targets, activation="softmax", penalty=self.penalty, beta=self.beta, **shared
         )
 
 
@@ -107,15 +84,7 @@ class SigmoidBrier(Sigmoid):
     penalty: Literal["mse", "l1", "smooth_l1"] = "mse"
     beta: float | None = None
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
         return classification.brier(
-            logits,
-            targets,
-            activation="sigmoid",
-            penalty=self.penalty,
-            beta=self.beta,
-            class_weights=self._weights(logits),
-            ignore=ignore,
+            logits, targets, activation="sigmoid", penalty=self.penalty, beta=self.beta, **shared
         )

@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from dethead.boxes import at_least_float32
 from dethead.losses import classification
 from dethead.schemes.interface import Prior, as_tensor, check_not_negative, class_prior
+from dethead.schemes.weighted import Weighted
 from dethead.structures import ClassesSeen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sigmoid:
+class Sigmoid(Weighted):
     """What all sigmoid schemes share. It has no loss: take one of those below.
 
     Args:
@@ -26,11 +27,7 @@ class Sigmoid:
     teaches_background: ClassVar[bool] = True
     uses_classes_seen: ClassVar[bool] = False
 
-    class_weights: Sequence[float] | None = None
     quality_target: bool = False
-
-    def __post_init__(self) -> None:
-        check_not_negative("class_weights", self.class_weights)
 
     def initial_bias(self, num_classes: int, prior: Prior = None) -> Tensor:
         return class_prior(num_classes, prior).logit()
@@ -40,9 +37,6 @@ class Sigmoid:
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return at_least_float32(logits).sigmoid()
-
-    def _weights(self, logits: Tensor) -> Tensor | None:
-        return as_tensor(self.class_weights, logits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,20 +54,17 @@ class SigmoidBCE(Sigmoid):
     neg_weight: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        Sigmoid.__post_init__(self)
+        Weighted.__post_init__(self)
         check_not_negative("pos_weight", self.pos_weight)
         check_not_negative("neg_weight", self.neg_weight)
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
         return classification.sigmoid_bce(
             logits,
             targets,
             pos_weight=as_tensor(self.pos_weight, logits),
             neg_weight=as_tensor(self.neg_weight, logits),
-            class_weights=self._weights(logits),
-            ignore=ignore,
+            **shared,
         )
 
 
@@ -91,17 +82,8 @@ class Focal(Sigmoid):
     alpha: float | None
     gamma: float
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
-        return classification.sigmoid_focal(
-            logits,
-            targets,
-            alpha=self.alpha,
-            gamma=self.gamma,
-            class_weights=self._weights(logits),
-            ignore=ignore,
-        )
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
+        return classification.sigmoid_focal(logits, targets, alpha=self.alpha, gamma=self.gamma, **shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,17 +92,8 @@ class SigmoidPoly1(Sigmoid):
 
     epsilon: float
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
-        return classification.poly1(
-            logits,
-            targets,
-            epsilon=self.epsilon,
-            activation="sigmoid",
-            class_weights=self._weights(logits),
-            ignore=ignore,
-        )
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
+        return classification.poly1(logits, targets, epsilon=self.epsilon, activation="sigmoid", **shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,12 +109,8 @@ class QualityFocal(Sigmoid):
     quality_target: bool = True
     beta: float
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
-        return classification.quality_focal(
-            logits, targets, beta=self.beta, class_weights=self._weights(logits), ignore=ignore
-        )
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
+        return classification.quality_focal(logits, targets, beta=self.beta, **shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,17 +128,8 @@ class Varifocal(Sigmoid):
     alpha: float
     gamma: float
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
-        return classification.varifocal(
-            logits,
-            targets,
-            alpha=self.alpha,
-            gamma=self.gamma,
-            class_weights=self._weights(logits),
-            ignore=ignore,
-        )
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
+        return classification.varifocal(logits, targets, alpha=self.alpha, gamma=self.gamma, **shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,17 +148,9 @@ class Asymmetric(Sigmoid):
     gamma_neg: float
     clip: float = 0.05
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
         return classification.asymmetric(
-            logits,
-            targets,
-            gamma_pos=self.gamma_pos,
-            gamma_neg=self.gamma_neg,
-            clip=self.clip,
-            class_weights=self._weights(logits),
-            ignore=ignore,
+            logits, targets, gamma_pos=self.gamma_pos, gamma_neg=self.gamma_neg, clip=self.clip, **shared
         )
 
 
@@ -214,12 +166,8 @@ class GHM(Sigmoid):
 
     bins: int = 30
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
-        return classification.gradient_harmonised(
-            logits, targets, bins=self.bins, class_weights=self._weights(logits), ignore=ignore
-        )
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
+        return classification.gradient_harmonised(logits, targets, bins=self.bins, **shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,9 +188,7 @@ class Equalization(Sigmoid):
     mu: float = 0.8
     alpha: float = 4.0
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
         nothing = logits.new_zeros(logits.shape[1])
         return classification.equalization(
             logits,
@@ -252,6 +198,5 @@ class Equalization(Sigmoid):
             gamma=self.gamma,
             mu=self.mu,
             alpha=self.alpha,
-            class_weights=self._weights(logits),
-            ignore=ignore,
+            **shared,
         )

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,11 +11,12 @@ from torch import Tensor
 from dethead.boxes import at_least_float32
 from dethead.losses import classification
 from dethead.schemes.interface import Prior, as_tensor, check_not_negative, class_prior, one_label_each
+from dethead.schemes.weighted import Weighted
 from dethead.structures import ClassesSeen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Softmax:
+class Softmax(Weighted):
     """What all softmax schemes share. It has no loss: take one of those below.
 
     Args:
@@ -27,11 +28,6 @@ class Softmax:
     teaches_background: ClassVar[bool] = False
     quality_target: ClassVar[bool] = False
     uses_classes_seen: ClassVar[bool] = False
-
-    class_weights: Sequence[float] | None = None
-
-    def __post_init__(self) -> None:
-        check_not_negative("class_weights", self.class_weights)
 
     def initial_bias(self, num_classes: int, prior: Prior = None) -> Tensor:
         if num_classes == 1:  # softmax over one class is 1 whatever the logit says
@@ -47,9 +43,6 @@ class Softmax:
     def probabilities(self, logits: Tensor) -> Tensor:
         return at_least_float32(logits).softmax(dim=-1)
 
-    def _weights(self, logits: Tensor) -> Tensor | None:
-        return as_tensor(self.class_weights, logits)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoftmaxCE(Softmax):
@@ -62,15 +55,9 @@ class SoftmaxCE(Softmax):
 
     label_smoothing: float = 0.0
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
         return classification.softmax_cross_entropy(
-            logits,
-            targets,
-            label_smoothing=self.label_smoothing,
-            class_weights=self._weights(logits),
-            ignore=ignore,
+            logits, targets, label_smoothing=self.label_smoothing, **shared
         )
 
 
@@ -80,12 +67,8 @@ class MultilabelSoftmax(Softmax):
 
     exclusive: ClassVar[bool] = False
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
-        return classification.multilabel_softmax(
-            logits, targets, class_weights=self._weights(logits), ignore=ignore
-        )
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
+        return classification.multilabel_softmax(logits, targets, **shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,12 +82,8 @@ class SoftmaxFocal(Softmax):
 
     gamma: float
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
-        return classification.softmax_focal(
-            logits, targets, gamma=self.gamma, class_weights=self._weights(logits), ignore=ignore
-        )
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
+        return classification.softmax_focal(logits, targets, gamma=self.gamma, **shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,17 +92,8 @@ class SoftmaxPoly1(Softmax):
 
     epsilon: float
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
-        return classification.poly1(
-            logits,
-            targets,
-            epsilon=self.epsilon,
-            activation="softmax",
-            class_weights=self._weights(logits),
-            ignore=ignore,
-        )
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
+        return classification.poly1(logits, targets, epsilon=self.epsilon, activation="softmax", **shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,16 +107,8 @@ class KLDivergence(Softmax):
 
     temperature: float = 1.0
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
-        return classification.kl_divergence(
-            logits,
-            targets,
-            temperature=self.temperature,
-            class_weights=self._weights(logits),
-            ignore=ignore,
-        )
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
+        return classification.kl_divergence(logits, targets, temperature=self.temperature, **shared)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return (at_least_float32(logits) / self.temperature).softmax(dim=-1)
@@ -172,22 +134,13 @@ class LogitAdjustment(Softmax):
     tau: float = 1.0
 
     def __post_init__(self) -> None:
-        Softmax.__post_init__(self)
+        Weighted.__post_init__(self)
         check_not_negative("class_counts", self.class_counts)
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
         counts = as_tensor(self.class_counts, logits)
         assert counts is not None
-        return classification.logit_adjusted(
-            logits,
-            targets,
-            class_counts=counts,
-            tau=self.tau,
-            class_weights=self._weights(logits),
-            ignore=ignore,
-        )
+        return classification.logit_adjusted(logits, targets, class_counts=counts, tau=self.tau, **shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,22 +159,14 @@ class LDAM(Softmax):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        Softmax.__post_init__(self)
+        Weighted.__post_init__(self)
         check_not_negative("class_counts", self.class_counts)
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
         counts = as_tensor(self.class_counts, logits)
         assert counts is not None
         return classification.ldam(
-            logits,
-            targets,
-            class_counts=counts,
-            max_margin=self.max_margin,
-            scale=self.scale,
-            class_weights=self._weights(logits),
-            ignore=ignore,
+            logits, targets, class_counts=counts, max_margin=self.max_margin, scale=self.scale, **shared
         )
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -246,15 +191,12 @@ class Seesaw(Softmax):
     p: float = 0.8
     q: float = 2.0
 
-    def loss(
-        self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None = None, ignore: Tensor | None = None
-    ) -> Tensor:
+    def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
         return classification.seesaw(
             logits,
             targets,
             class_counts=logits.new_ones(logits.shape[1]) if seen is None else seen.positives,
             p=self.p,
             q=self.q,
-            class_weights=self._weights(logits),
-            ignore=ignore,
+            **shared,
         )

@@ -19,15 +19,12 @@ BY_CLASS = ("class_weights", "pos_weight", "neg_weight")
 def count_classes(coco: CocoSet) -> ClassCounts:
     """Count the boxes to train on of each class, and the boxes around them."""
     trained = coco.trainable & ~coco.crowd & coco.class_known
-    box_of_label = torch.arange(len(trained)).repeat_interleave(coco.label_starts.diff())
-    kept = trained[box_of_label]
-    labels, image = coco.labels[kept], _images(coco)[box_of_label[kept]]
-    per_image = torch.bincount(_images(coco)[trained], minlength=len(coco))
-    classes = len(coco.classes.names)
-    company = torch.zeros(classes, dtype=torch.int64)
-    pairs: torch.Tensor = torch.unique(torch.stack([labels, image], dim=1), dim=0)
-    company.index_add_(0, pairs[:, 0], per_image[pairs[:, 1]])
-    return ClassCounts(torch.bincount(labels, minlength=classes), company, int(trained.sum()))
+    image = torch.arange(len(coco)).repeat_interleave(coco.starts.diff())
+    per_image = torch.bincount(image[trained], minlength=len(coco))
+    labels, images = coco.label_images().unbind(dim=1)
+    company = torch.zeros(len(coco.classes.names), dtype=torch.int64)
+    company.index_add_(0, labels, per_image[images])
+    return ClassCounts(coco.class_counts(), company, int(trained.sum()))
 
 
 def resolve(run: Run, coco: CocoSet) -> Run:
@@ -73,11 +70,6 @@ def table(run: Run, coco: CocoSet) -> Table | None:
     for row, name in enumerate(coco.classes.names):
         shown.add_row(name, str(boxes[row]), *(f"{values[row]:.4g}" for values in columns.values()))
     return shown
-
-
-def _images(coco: CocoSet) -> torch.Tensor:
-    """(N,) image of every box."""
-    return torch.arange(len(coco)).repeat_interleave(coco.starts.diff())
 
 
 def plain(values: torch.Tensor) -> list[float]:
