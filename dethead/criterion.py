@@ -159,6 +159,7 @@ class DetectionLoss(nn.Module):
         self.extra = dict(extra or {})
         self.class_l2, self.observe = class_l2, observe
 
+    @trusted()  # the truth is checked where it is read, and a nan shows in the gradient's norm
     def forward(
         self,
         output: HeadOutput,
@@ -192,20 +193,6 @@ class DetectionLoss(nn.Module):
             ValueError: shapes that do not fit each other, or something missing that the settings need.
         """
         _check(output, assignment, truth, anchors)
-        with trusted():  # the truth is checked where it is read, and a nan shows in the gradient's norm
-            return self._terms(output, assignment, truth, anchors, counts, seen, teacher, class_rows)
-
-    def _terms(
-        self,
-        output: HeadOutput,
-        assignment: Assignment,
-        truth: Sequence[GroundTruth],
-        anchors: Anchors,
-        counts: Counts | None,
-        seen: ClassesSeen | None,
-        teacher: HeadOutput | None,
-        class_rows: Tensor | None,
-    ) -> LossTerms:
         counts = count(assignment) if counts is None else counts
         targets = torch.cat([self.scheme.targets(one.targets) for one in truth])
         positives = _positives(output, assignment, truth, targets, anchors.boxes, teacher)

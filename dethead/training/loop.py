@@ -252,7 +252,7 @@ class Trainer:
     def _remember(self, terms: list[LossTerms]) -> ClassesSeen | None:
         """Add what the step's micro-batches saw, on all processes, to the running state."""
         each = [one.seen for one in terms if one.seen is not None]
-        if not each:
+        if not each or self.overflows:  # a nan would stay in it for ever
             return None
         positives, up, down = self.accelerator.reduce(torch.stack([*reduce(add_seen, each)]), reduction="sum")
         # The counts that divide a term are means over processes: so many times larger is each one's gradient.

@@ -10,6 +10,7 @@ from tiny_runs import load_run, log_lines, tensors, train_tiny, weights
 
 from dethead.config import ConfigError
 from dethead.data import DataError
+from dethead.structures import ClassesSeen, GroundTruth, HeadOutput
 from dethead.training import Inputs
 from dethead.training.accelerator import make_accelerator
 from dethead.training.inputs import open_data
@@ -298,3 +299,17 @@ def test_a_tracker_that_is_not_installed_is_refused(tiny_data, tmp_path):
     with pytest.raises(ConfigError, match=r"tracker 'clearml' is not installed"):
         train_tiny(tiny_data, tmp_path / "run", trackers=("clearml",))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_step_that_overflows_leaves_nothing_behind_in_the_running_state(tiny_data, tmp_path):
+    made = trainer(tiny_data, tmp_path / "run", "class_scheme={name: seesaw}")
+    output = HeadOutput(torch.zeros(1, len(made.anchors.boxes), 8, requires_grad=True))
+    truth = [GroundTruth.from_labels(made.anchors.boxes[:1], torch.tensor([1]), num_classes=3)]
+    terms = made.criterion(output, made.assigner(made.anchors, truth), truth, made.anchors)
+    broken = terms._replace(seen=ClassesSeen(*(column * float("nan") for column in terms.seen)))
+    made.overflows = 1  # as after a step whose fp16 gradient was infinite
+    assert made._remember([broken]) is None
+    made.overflows = 0
+    assert made._remember([terms]) is not None
+    assert torch.equal(made.state.classes().positives, terms.seen.positives)
+    assert terms.seen.positives[1] > 0

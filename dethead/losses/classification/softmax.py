@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dethead.losses.checks import check_exponent
+from dethead.losses.checks import check_exponent, values_are_checked
 from dethead.losses.classification.rows import Rows, arrange, prepare
 from dethead.structures import UNKNOWN_CLASS
 
@@ -156,7 +156,7 @@ def softmax_focal(
 
 def _check_log_probabilities(rows: Rows) -> None:
     """Refuse nan and inf, and -inf where it would cost inf."""
-    if torch.compiler.is_compiling():
+    if not values_are_checked():
         return
     values = rows.values.detach()
     unsound = ~(values < torch.inf) | ((values == -torch.inf) & (rows.targets > 0))

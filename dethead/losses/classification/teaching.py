@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dethead.losses.checks import check_above_zero, check_finite, per_row
+from dethead.losses.checks import check_above_zero, check_finite, per_row, values_are_checked
 from dethead.losses.classification.rows import Rows, as_float, prepare, split_mask
 from dethead.structures import UNKNOWN_CLASS
 
@@ -124,7 +124,7 @@ def _divergence(rows: Rows, temperature: float) -> Tensor:
 
 
 def _check_distributions(rows: Rows) -> None:
-    if torch.compiler.is_compiling():
+    if not values_are_checked():
         return
     sums = rows.targets.sum(dim=1)
     short = sums == 0 if rows.absent is None else (sums == 0) | rows.absent.any(dim=1)
