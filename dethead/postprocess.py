@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, nms
 
 from dethead.boxes import Codec
 from dethead.schemes import ClassScheme
@@ -15,6 +15,9 @@ from dethead.structures import Anchors, Detections, HeadOutput, Predictions, Res
 
 ScoreFusion = Callable[[Tensor, Tensor], Tensor]
 """Makes (..., C) scores in [0, 1] of (..., 1) confidence and (..., C) class probabilities in [0, 1]."""
+
+Rows = Tensor | slice
+"""Some anchors of an image by number, or all of them."""
 
 
 def product(confidence: Tensor, probabilities: Tensor) -> Tensor:
@@ -66,9 +69,26 @@ class PowersFusion:
         return confidence**self.confidence_power * probabilities**self.class_power
 
 
+_FUSIONS_THAT_RISE = (product, geometric_mean, class_only, confidence_only, PowersFusion)
+"""Those whose score never falls as a class probability rises: none exceeds its value at probability 1."""
+
+_SLACK = 1e-5
+"""Relative: what rounding could add to such a score, with much to spare."""
+
+_FIRST, _GROWTH = 2, 4
+"""The first suppression sees twice the detections wanted, each one after that four times as many."""
+
+_MANY_BOXES = 2000
+"""From here on, one suppression per class is faster than one of all classes moved apart."""
+
+
 @dataclass(frozen=True, slots=True)
 class Postprocessor:
-    """Scores every (anchor, class) pair, keeps the best, decodes those, clips, suppresses within a class.
+    """Scores (anchor, class) pairs, keeps the best, decodes those, clips, suppresses within a class.
+
+    Suppression goes from the best score down, so that the first ``max_detections`` survivors of the best few
+    pairs are those of all: the best few are looked at, and more only where too few survive. Of equal scores
+    the lower anchor comes first, then the lower class.
 
     Args:
         scheme: the criterion's.
@@ -114,14 +134,20 @@ class Postprocessor:
                 f"{wanted[0]} images and {wanted[1]} anchors need an output (B, A, C + 5) of these, "
                 f"got {tuple(output.raw.shape)}"
             )
-        probabilities = self.scheme.probabilities(output.class_logits).float()
         confidence = output.confidence_logits.float().sigmoid()
+
+        def probabilities(image: int, rows: Rows) -> Tensor:
+            # Whole rows of raw: a few of them are then activated to the same bit as all.
+            return self.scheme.probabilities(HeadOutput(output.raw[image][rows]).class_logits).float()
 
         def boxes(image: int, rows: Tensor) -> Tensor:
             # The few that passed, not all A: there may be a million.
             return self.codec.decode(output.box_deltas[image, rows].float(), anchors.boxes[rows])
 
-        return self._select(probabilities, confidence, boxes, resizes)
+        return [
+            self._one(confidence[i], partial(probabilities, i), partial(boxes, i), resize)
+            for i, resize in enumerate(resizes)
+        ]
 
     @torch.no_grad()
     def predictions(self, output: HeadOutput, anchors: Anchors) -> Predictions:
@@ -144,49 +170,98 @@ class Postprocessor:
         """
         if not len(resizes) == len(predictions.boxes):
             raise ValueError(f"{len(resizes)} resizes for predictions of {len(predictions.boxes)} images")
-        probabilities, confidence = predictions.class_probabilities.float(), predictions.confidence.float()
-        return self._select(probabilities, confidence, lambda i, rows: predictions.boxes[i, rows], resizes)
+        confidence = predictions.confidence.float()
 
-    def _select(
-        self,
-        probabilities: Tensor,
-        confidence: Tensor,
-        boxes: Callable[[int, Tensor], Tensor],
-        resizes: Sequence[Resize],
-    ) -> list[Detections]:
-        """(B, A, C) probabilities, (B, A) confidence, and what gives (K, 4) boxes of K rows of an image."""
-        scores = self.fusion(confidence.unsqueeze(-1), probabilities)
+        def probabilities(image: int, rows: Rows) -> Tensor:
+            return predictions.class_probabilities[image][rows].float()
+
         return [
-            self._one(scores[i], probabilities[i], confidence[i], partial(boxes, i), resize)
+            self._one(
+                confidence[i], partial(probabilities, i), partial(_rows_of, predictions.boxes[i]), resize
+            )
             for i, resize in enumerate(resizes)
         ]
 
     def _one(
         self,
-        scores: Tensor,
-        probabilities: Tensor,
         confidence: Tensor,
+        probabilities_of: Callable[[Rows], Tensor],
         boxes_of: Callable[[Tensor], Tensor],
         resize: Resize,
     ) -> Detections:
-        """One image: (A, C) scores and probabilities, (A,) confidence, and the boxes of some anchors."""
-        num_classes = scores.shape[1]
-        flat = scores.flatten()
-        passed = (flat >= self.score_threshold).nonzero().squeeze(1)
-        # Stable, so that equal scores keep the order of the anchors on every device and thread count.
-        order = flat[passed].argsort(descending=True, stable=True)[: self.pre_nms_top_k]
-        pair = passed[order]
-        anchor, label = pair // num_classes, pair % num_classes
-        boxes = resize.to_original(boxes_of(anchor))
-        boxes = _clip(boxes, resize.original_size)
+        """One image: (A,) confidence, and what gives (R, C) probabilities and (R, 4) boxes of anchors."""
+        rows = self._reachable(confidence)
+        probabilities = probabilities_of(rows)
+        scores = self.fusion(confidence[rows].unsqueeze(-1), probabilities)
+        count = min(self.pre_nms_top_k, _FIRST * self.max_detections)
+        while True:
+            row, label = _best_pairs(scores, self.score_threshold, count)
+            anchor = row if isinstance(rows, slice) else rows[row]
+            boxes = _clip(resize.to_original(boxes_of(anchor)), resize.original_size)
+            kept = self._survivors(boxes, label, resize)
+            if len(kept) >= self.max_detections or len(row) < count or count == self.pre_nms_top_k:
+                break
+            count = min(self.pre_nms_top_k, _GROWTH * count)
+        kept = kept[: self.max_detections]
+        row, label = row[kept], label[kept]
+        return Detections(
+            boxes[kept], scores[row, label], label, probabilities[row, label], confidence[anchor[kept]]
+        )
+
+    def _reachable(self, confidence: Tensor) -> Rows:
+        """Give the anchors that pass the threshold if some class is certain; all, where nobody can tell."""
+        if not any(self.fusion is one or type(self.fusion) is one for one in _FUSIONS_THAT_RISE):
+            return slice(None)
+        ceiling = self.fusion(confidence.unsqueeze(-1), torch.ones_like(confidence).unsqueeze(-1)).squeeze(-1)
+        reachable = ceiling * (1 + _SLACK) >= self.score_threshold
+        # A slice makes no copy.
+        return slice(None) if bool(reachable.all()) else reachable.nonzero().squeeze(1)
+
+    def _survivors(self, boxes: Tensor, labels: Tensor, resize: Resize) -> Tensor:
+        """Give the rows of (K, 4) boxes, best first, that suppression within their (K,) label leaves."""
         # Outside the image a box has no area left; it can overlap nothing and match nothing.
-        visible = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)
-        pair, anchor, label, boxes = pair[visible], anchor[visible], label[visible], boxes[visible]
-        kept = batched_nms(_precise(boxes), _precise(flat[pair]), label, self.nms_iou)
-        # Back to the order from above: batched_nms sorts again, and not stably where there are many boxes.
-        kept = kept.sort().values[: self.max_detections]
-        pair, anchor, label = pair[kept], anchor[kept], label[kept]
-        return Detections(boxes[kept], flat[pair], label, probabilities[anchor, label], confidence[anchor])
+        visible = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1).nonzero().squeeze(1)
+        boxes, labels = _precise(boxes[visible]), labels[visible]
+        # In place of scores, so that equal ones cannot be put in another order by a sort that is not stable.
+        best_first = torch.arange(len(boxes), 0, -1, device=boxes.device).to(boxes.dtype)
+        if len(boxes) > _MANY_BOXES:
+            kept = batched_nms(boxes, best_first, labels, self.nms_iou)
+        else:
+            # Boxes of different classes are moved so far apart that they cannot meet.
+            apart = labels.to(boxes.dtype).unsqueeze(1) * (max(resize.original_size) + 1)
+            kept = nms(boxes + apart, best_first, self.nms_iou)
+        return visible[kept.sort().values]
+
+
+def _best_pairs(scores: Tensor, threshold: float, count: int) -> tuple[Tensor, Tensor]:
+    """Give (K,) row and column of the ``count`` best (R, C) scores that reach the threshold, best first.
+
+    Equal scores keep the order of rows and columns, on every device and thread count. To sort all of them
+    would take longer than everything else; but where ``count`` rows hold a score of at least ``bar``, no
+    lower one is among the best.
+    """
+    rows, bar = torch.arange(len(scores), device=scores.device), scores.new_tensor(threshold)
+    if len(scores) > count:
+        best = scores.amax(dim=1)
+        unknown = best.isnan()  # the row's other scores may be good ones
+        bar = torch.maximum(bar, _least_of_best(best.masked_fill(unknown, -math.inf), count))
+        rows = ((best >= bar) | unknown).nonzero().squeeze(1)
+        scores = scores[rows]
+    flat = scores.flatten()
+    pair = (flat >= bar).nonzero().squeeze(1)
+    if len(pair) > _GROWTH * count:
+        pair = pair[flat[pair] >= _least_of_best(flat[pair], count)]
+    pair = pair[flat[pair].argsort(descending=True, stable=True)[:count]]
+    return rows[pair // scores.shape[1]], pair % scores.shape[1]
+
+
+def _least_of_best(values: Tensor, count: int) -> Tensor:
+    """Give the ``count``-th largest value; which of several equal ones it is makes no difference."""
+    return values.topk(count, sorted=False).values.amin()
+
+
+def _rows_of(boxes: Tensor, rows: Tensor) -> Tensor:
+    return boxes[rows]
 
 
 def _precise(values: Tensor) -> Tensor:

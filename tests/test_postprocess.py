@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import batched_nms
 
 from dethead.anchors import AnchorGrid
 from dethead.boxes import BoxCodec
@@ -312,3 +313,104 @@ def test_an_output_that_does_not_fit_is_refused(anchors, images):
 def test_settings_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)
+
+
+def all_at_once(post, output, anchors, resizes):
+    """What the post-processor gives, the long way: all pairs activated, sorted, decoded, suppressed."""
+    probabilities = post.scheme.probabilities(output.class_logits).float()
+    confidence = output.confidence_logits.float().sigmoid()
+    scores = post.fusion(confidence.unsqueeze(-1), probabilities)
+    boxes = post.codec.decode(output.box_deltas.float(), anchors.boxes)
+    found = []
+    for image, (height, width) in enumerate(resize.original_size for resize in resizes):
+        flat = scores[image].flatten()
+        passed = (flat >= post.score_threshold).nonzero().squeeze(1)
+        best = passed[flat[passed].argsort(descending=True, stable=True)[: post.pre_nms_top_k]]
+        row, label = best // scores.shape[2], best % scores.shape[2]
+        placed = resizes[image].to_original(boxes[image, row]).clamp(min=0)
+        placed = placed.minimum(torch.tensor([width, height, width, height]))
+        visible = ((placed[:, 2:] - placed[:, :2]) > 0).all(dim=1)
+        row, label, placed = row[visible], label[visible], placed[visible]
+        kept = batched_nms(placed.double(), flat[best[visible]].double(), label, post.nms_iou)
+        kept = kept.sort().values[: post.max_detections]
+        row, label = row[kept], label[kept]
+        chosen = (scores[image, row, label], label, probabilities[image, row, label], confidence[image, row])
+        found.append((placed[kept], *chosen))
+    return found
+
+
+def scene(seed, anchors, classes, crowded):
+    """An output whose scores often tie, over anchors of which ``crowded`` overlap a great deal."""
+    torch.manual_seed(seed)
+    spread = 5.0 if crowded else 300.0
+    corner = torch.rand(anchors, 2) * spread
+    boxes = torch.cat([corner, corner + 10 + 40 * torch.rand(anchors, 2)], dim=1)
+    raw = torch.randn(2, anchors, classes + 5) * 2
+    raw[..., -4:] *= 0.1
+    if seed % 2:
+        raw[..., :-4] = raw[..., :-4].round()
+    return HeadOutput(raw), Anchors(boxes, (slice(0, anchors),), (1,), ((1, anchors),))
+
+
+def mean(confidence, probabilities):
+    """A fusion of which nobody has said that it rises."""
+    return (confidence + probabilities) / 2
+
+
+@pytest.mark.parametrize("scheme", [SoftmaxCE(), SigmoidBCE()], ids=["softmax", "sigmoid"])
+@pytest.mark.parametrize("fusion", [product, geometric_mean, class_only, confidence_only, mean])
+@pytest.mark.parametrize("crowded", [False, True])
+def test_lazily_found_detections_are_those_of_all_pairs_at_once_to_the_bit(scheme, fusion, crowded):
+    settings = [
+        {"max_detections": 5},
+        {"max_detections": 20, "pre_nms_top_k": 100_000, "nms_iou": 0.3, "score_threshold": 0.001},
+        {"max_detections": 3, "pre_nms_top_k": 7, "score_threshold": 0.0},
+        {"max_detections": 50, "score_threshold": 0.3},
+    ]
+    for seed, options in enumerate(settings * 2):
+        output, anchors = scene(seed, 400 if seed % 3 else 60, 7 if seed % 4 else 1, crowded)
+        post = make(scheme, fusion=fusion, **options)
+        resizes = [Resize((280, 300), (1.0, 1.0)), Resize((700, 500), (0.4, 0.5))]
+        wanted = all_at_once(post, output, anchors, resizes)
+        for one, other in zip(post(output, anchors, resizes), wanted, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True)), (seed, options)
+
+
+def test_a_crowd_of_equal_boxes_does_not_hide_what_scores_lower():
+    # 500 boxes on one place are one detection: those of the other two are far behind the first few looked at
+    raw = torch.zeros(1, 502, 1 + 5)
+    raw[0, :, 0] = torch.linspace(4, 2, 502)
+    boxes = anchors_of([[0, 0, 20, 20]] * 500 + [[30, 0, 50, 20], [60, 0, 80, 20]])
+    found = make(max_detections=3, pre_nms_top_k=1000)(HeadOutput(raw), boxes, [Resize((48, 90), (1.0, 1.0))])
+    assert found[0].boxes[:, 0].tolist() == [0, 30, 60]
+
+
+def test_anchors_whose_confidence_cannot_reach_the_threshold_are_not_activated():
+    class Counting(SigmoidBCE):
+        rows = 0
+
+        def probabilities(self, logits):
+            Counting.rows += logits.shape[-2]
+            return super().probabilities(logits)
+
+    raw = torch.zeros(1, 100, 3 + 5)
+    raw[0, 10:, -5] = -10.0
+    boxes = anchors_of([[0, 0, 20, 20]] * 100)
+    for fusion, rows in ((product, 10), (mean, 100)):
+        Counting.rows = 0
+        make(Counting(), fusion=fusion)(HeadOutput(raw), boxes, [INPUT])
+        assert Counting.rows == rows
+
+
+def test_a_logit_that_is_no_number_takes_only_its_own_pair_away():
+    output, anchors = scene(4, 400, 7, False)
+    post = make(max_detections=5)
+    scores = output.class_logits[0].sigmoid() * output.confidence_logits[0].sigmoid()[:, None]
+    row, label = divmod(int(scores.argmax()), 7)
+    raw = output.raw.clone()
+    raw[0, row, (label + 1) % 7] = float("nan")
+    large = [Resize((400, 400), (1.0, 1.0))] * 2
+    whole, broken = (post(one, anchors, large)[0] for one in (output, HeadOutput(raw)))
+    assert whole.scores[0] == scores.max()
+    assert broken.scores[0] == whole.scores[0]
+    assert broken.labels[0] == label

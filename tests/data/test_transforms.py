@@ -286,3 +286,30 @@ def test_a_drawn_window_holds_the_centre_of_some_object() -> None:
 
 def test_an_image_without_objects_is_not_cropped() -> None:
     assert choose_window(sample_of([], REGIONS)) is None
+
+
+@pytest.mark.parametrize(
+    "boxes", [OBJECTS, [[0, 0, 80, 60]], [[3, 3, 9, 8]], [[20, 20, 20, 20], [0, 0, 40, 40]]]
+)
+def test_windows_and_the_numbers_drawn_are_torchvisions(boxes: list[list[float]]) -> None:
+    sample = sample_of(boxes)
+    image, placed = (
+        tv_tensors.Image(sample.image),
+        tv_tensors.BoundingBoxes(sample.truth.boxes, format="XYXY", canvas_size=(60, 80)),
+    )
+    for seed in range(30):
+        torch.manual_seed(seed)
+        drawn = v2.RandomIoUCrop().make_params([image, placed])
+        wanted = Window(*(int(drawn[side]) for side in Window._fields)) if drawn else None
+        after = torch.get_rng_state()
+        torch.manual_seed(seed)
+        assert choose_window(sample) == wanted, seed
+        assert torch.equal(torch.get_rng_state(), after), seed
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 50), (50, 1), (2, 3)])
+def test_an_image_of_few_pixels_can_be_cropped(height: int, width: int) -> None:
+    sample = sample_of([[0, 0, width, height]], height=height, width=width)
+    for _ in range(20):
+        window = choose_window(sample)
+        assert window is None or (window.height > 0 and window.width > 0)
