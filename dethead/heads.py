@@ -1,6 +1,7 @@
 """Heads: feature maps in, HeadOutput out. No loss, no decoding, no thresholds."""
 
 import math
+import zlib
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -73,8 +74,11 @@ class DetectionHead(nn.Module):
         self.anchors_per_cell = anchors_per_cell
         width = in_channels if width is None else width
         widths = [in_channels] + [width] * depth
-        self.tower = nn.Sequential(*(_tower_block(i, o, separable, norm) for i, o in pairwise(widths)))
-        self.prediction = nn.Conv2d(widths[-1], anchors_per_cell * (num_classes + 5), 1)
+        # What the layers draw for themselves is not used: it must not move the random numbers on, because how
+        # many they draw depends on their shapes.
+        with torch.random.fork_rng(devices=[]):
+            self.tower = nn.Sequential(*(_tower_block(i, o, separable, norm) for i, o in pairwise(widths)))
+            self.prediction = nn.Conv2d(widths[-1], anchors_per_cell * (num_classes + 5), 1)
         confidence_bias = math.log(confidence_prior / (1 - confidence_prior))
         class_bias = scheme.initial_bias(num_classes, class_prior)
         self._initialise(torch.cat([class_bias, class_bias.new_tensor([confidence_bias, *box_bias])]))
@@ -86,16 +90,29 @@ class DetectionHead(nn.Module):
                 self.embedding = nn.Conv2d(widths[-1], anchors_per_cell * embedding_channels, 1)
 
     def _initialise(self, bias: Tensor) -> None:
-        """Set the tower, and the prediction layer with the (C + 5,) bias of each anchor."""
-        for module in self.tower.modules():
-            if isinstance(module, nn.Conv2d):
+        """Set the tower, and the prediction layer with the (C + 5,) bias of each anchor.
+
+        Every layer draws from a stream of its own, named after it: of two heads with the same seed all layers
+        of the same name and shape start alike, whatever else differs. The seed is a number of torch's stream.
+        """
+        seed = int(torch.randint(2**32, (), device="cpu"))
+        for name, module in self.named_modules():
+            if not isinstance(module, nn.Conv2d):
+                continue
+            stream = torch.Generator().manual_seed(seed + zlib.crc32(name.encode()))
+            drawn = torch.empty(module.weight.shape, device="cpu")
+            if module is self.prediction:
+                # Small weights: the first outputs are what the priors say, whatever image and scheme.
+                nn.init.normal_(drawn, std=0.01, generator=stream)
+                new_bias = bias.repeat(self.anchors_per_cell)
+            else:
                 # fan_in, because a depthwise convolution's fan_out counts channels it does not feed
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-        # Small weights: the first outputs are what the priors say, the same for every image and scheme.
-        nn.init.normal_(self.prediction.weight, std=0.01)
-        assert self.prediction.bias is not None
-        with torch.no_grad():
-            self.prediction.bias.copy_(bias.repeat(self.anchors_per_cell))
+                nn.init.kaiming_normal_(drawn, mode="fan_in", nonlinearity="relu", generator=stream)
+                new_bias = torch.zeros(module.out_channels)
+            with torch.no_grad():
+                module.weight.copy_(drawn)
+                if module.bias is not None:
+                    module.bias.copy_(new_bias)
 
     def forward(self, features: Sequence[Tensor]) -> HeadOutput:
         """Predict from one (B, in_channels, H_l, W_l) map per level, finest first.
@@ -105,13 +122,13 @@ class DetectionHead(nn.Module):
         raw, embeddings = [], []
         for feature in features:
             tower = self.tower(feature)
-            raw.append(self._per_anchor(self.prediction(tower)))
+            raw.append(self.prediction(tower))
             if self.embedding is not None:
-                embeddings.append(self._per_anchor(self.embedding(tower)))
+                embeddings.append(self.embedding(tower))
         if not embeddings:
-            return HeadOutput(torch.cat(raw, dim=1))
-        directions = F.normalize(at_least_float32(torch.cat(embeddings, dim=1)), dim=-1)
-        return HeadOutput(torch.cat(raw, dim=1), directions)
+            return HeadOutput(self._per_anchor(raw))
+        directions = F.normalize(at_least_float32(self._per_anchor(embeddings)), dim=-1)
+        return HeadOutput(self._per_anchor(raw), directions)
 
     @property
     def class_rows(self) -> Tensor:
@@ -123,14 +140,15 @@ class DetectionHead(nn.Module):
         per_anchor = weight.view(self.anchors_per_cell, self.num_classes + 5, weight.shape[1])
         return per_anchor[:, : self.num_classes].flatten(0, 1)
 
-    def _per_anchor(self, maps: Tensor) -> Tensor:
-        """(B, anchors_per_cell * K, H, W) to (B, H * W * anchors_per_cell, K).
+    def _per_anchor(self, levels: Sequence[Tensor]) -> Tensor:
+        """(B, anchors_per_cell * K, H_l, W_l) of each level to (B, A, K), in one copy.
 
-        A view when the map is channels-last, so that the concatenation of the levels is the only copy.
+        Only what is a view in either memory format happens before the levels are joined: rows and columns
+        become one, and change places with the channels. Shapes are told apart in the joined tensor.
         """
-        batch, channels, rows, columns = maps.shape
-        anchors = rows * columns * self.anchors_per_cell
-        return maps.permute(0, 2, 3, 1).reshape(batch, anchors, channels // self.anchors_per_cell)
+        cells = torch.cat([maps.flatten(2).transpose(1, 2) for maps in levels], dim=1)
+        batch, count, channels = cells.shape
+        return cells.view(batch, count * self.anchors_per_cell, channels // self.anchors_per_cell)
 
 
 def _tower_block(in_channels: int, out_channels: int, separable: bool, norm: Norm) -> nn.Sequential:

@@ -95,6 +95,26 @@ def test_the_tower_has_the_convolutions_it_names(separable, weights):
     assert sum(p.numel() for p in head.tower.parameters() if p.ndim == 4) == weights
 
 
+def test_of_two_heads_with_the_same_seed_all_layers_of_the_same_shape_start_alike():
+    def start(classes, **options):
+        torch.manual_seed(3)
+        return DetectionHead(16, 2, classes, SoftmaxCE(), **options).state_dict()
+
+    base = start(3)
+    for other in (start(5), start(3, depth=3), start(3, norm="batch")):
+        shared = [name for name in base if name in other and base[name].shape == other[name].shape]
+        assert "tower.1.0.weight" in shared
+        assert all(torch.equal(base[name], other[name]) for name in shared)
+
+
+def test_two_heads_of_one_model_start_differently():
+    torch.manual_seed(3)
+    one, two = (DetectionHead(16, 2, 3, SoftmaxCE()).state_dict() for _ in range(2))
+    for name in ("tower.0.0.weight", "tower.1.0.weight", "prediction.weight"):
+        assert not torch.equal(one[name], two[name])
+    assert not torch.equal(one["tower.0.0.weight"], one["tower.1.0.weight"])
+
+
 def test_the_width_is_the_input_unless_given():
     assert DetectionHead(16, 2, 3, SoftmaxCE()).prediction.weight.shape == (2 * (3 + 5), 16, 1, 1)
     assert DetectionHead(16, 2, 3, SoftmaxCE(), width=40).prediction.weight.shape[1] == 40
@@ -160,15 +180,53 @@ class _NewStorages(TorchDispatchMode):
         return result
 
 
-def test_channels_last_maps_are_copied_once_and_nothing_else_of_the_outputs_size_is_made():
-    head = DetectionHead(16, 2, 3, SoftmaxCE(), depth=0).to(memory_format=torch.channels_last)
-    features = [feature.contiguous(memory_format=torch.channels_last) for feature in maps()]
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_maps_are_copied_once_and_nothing_else_of_the_outputs_size_is_made(layout):
+    head = DetectionHead(16, 2, 3, SoftmaxCE(), depth=0).to(memory_format=layout)
+    features = [feature.contiguous(memory_format=layout) for feature in maps()]
     cells = LEVELS[0][0] * LEVELS[0][1]
     with torch.no_grad(), _NewStorages(2 * cells * 2 * 8) as new:
         raw = head(features).raw
     # the larger level's convolution, and the tensor that joins the levels
     assert len(new.kept) == 2
     assert raw.untyped_storage().data_ptr() in new.kept
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_reaches_the_convolutions_as_views_of_the_outputs(layout):
+    head = DetectionHead(16, 2, 3, SoftmaxCE(), depth=0)
+    given = []
+    head.prediction.register_forward_hook(
+        lambda module, args, made: made.register_hook(given.append) and None
+    )
+    raw = head([feature.contiguous(memory_format=layout) for feature in maps()]).raw
+    gradient = torch.randn_like(raw)
+    raw.backward(gradient)
+    assert [tuple(one.shape) for one in given] == [(2, 16, 2, 3), (2, 16, 4, 6)]  # the last level first
+    storage = gradient.untyped_storage().data_ptr()
+    assert all(one.untyped_storage().data_ptr() == storage for one in given)
+
+
+def test_the_output_is_the_same_in_both_memory_formats_and_so_is_the_gradient():
+    head = DetectionHead(16, 2, 3, SoftmaxCE(), depth=0).double()
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(1)
+        features = [feature.double().contiguous(memory_format=layout) for feature in maps()]
+        head.zero_grad()
+        raw = head(features).raw
+        raw.square().sum().backward()
+        found.append((raw.detach(), head.prediction.weight.grad.clone()))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_head_can_be_exported_and_gives_the_same():
+    head = DetectionHead(16, 2, 3, SoftmaxCE(), width=24, separable=True, embedding_channels=6).eval()
+    features = maps()
+    exported = torch.export.export(head, (features,)).module()(features)
+    for one, other in zip(exported, head(features), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_the_named_branches_share_the_storage_of_raw():
