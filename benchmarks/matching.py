@@ -1,29 +1,27 @@
 """Time max-IoU matching beside torchvision's, and measure its memory.
 
-    python benchmarks/matching.py [--boxes 10 100 500] [--repeats 7]
+    python benchmarks/matching.py [--quick] [--json FILE] [--boxes 10 100 500] [--rounds 7]
 
 RetinaNet's anchors of an 800 x 816 image (9 in a cell, 122k), and one image's boxes: 8 to 400 px (the root
 of the area), log-uniform, at most 3 : 1. *grid* finds anchors by their place; *list* has them in random
 order: no grid is left. torchvision's is ``Matcher(0.5, 0.4, allow_low_quality_matches=True)`` on ``box_iou``;
-all matches are compared before a time is printed. Times are the least CPU time of some repeats on one thread;
-memory is what one call adds to a process of its own at its peak (Linux).
+all matches are compared before a time is printed. Times are the least CPU time of some rounds, contenders in
+turn, on one thread; memory is what one call adds at its peak to a process of its own (Linux), 1 MiB where it
+is less.
 """
 
 import argparse
+import json
 import math
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import Final
 
 import torch
-import torchvision
+from side_by_side import Row, added_mib, alone, compare, environment, finish, least, parser
 from torch import Tensor
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
-import dethead
 from dethead.anchors import AnchorGrid
 from dethead.assigners import MaxIoUAssigner
 from dethead.structures import Anchors, GroundTruth
@@ -32,6 +30,7 @@ HEIGHT, WIDTH = 800, 816
 STRIDES = (8, 16, 32, 64, 128)
 SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 CONTENDERS = ("torchvision", "grid", "list")
+ASKED: Final = {"grid": {10: 8.0, 100: 60.0, 500: 60.0}, "list": {10: 3.0, 100: 6.0, 500: 6.0}}
 
 
 def place_anchors(contender: str) -> Anchors:
@@ -69,38 +68,6 @@ def prepare(contender: str, count: int) -> Callable[[], Tensor]:
     return lambda: MaxIoUAssigner(0.5, 0.4, low_quality=True)(anchors, [truth]).matched[0]
 
 
-def milliseconds(call: Callable[[], Tensor], repeats: int) -> float:
-    """Give the least CPU time of ``repeats`` calls; one more is not counted."""
-    call()
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
-    return 1000 * min(times)
-
-
-def peak_mib(contender: str, count: int) -> float:
-    """Give what one call adds to a new process at its peak."""
-    command = [sys.executable, __file__, "--peak", contender, "--boxes", str(count)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
-def print_peak(contender: str, count: int) -> None:
-    """Measure in this process: ``VmHWM`` is its highest ``VmRSS``, and a 5 in ``clear_refs`` resets it."""
-    prepare(contender, 1)()  # what is loaded at the first call is not the call's
-    call = prepare(contender, count)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
-    call()
-    print((_status("VmHWM") - before) / 1024)
-
-
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name))
-
-
 def check_equal(count: int) -> None:
     """Refuse to go on where matches differ from torchvision's."""
     wanted = prepare("torchvision", count)()
@@ -108,33 +75,49 @@ def check_equal(count: int) -> None:
     assert torch.equal(prepare("list", count)(), wanted[shuffled(len(wanted))])
 
 
+def measure(count: int, rounds: int, *, memory: bool) -> list[Row]:
+    """Compare the matches, then time and memory."""
+    check_equal(count)
+    times = least({name: prepare(name, count) for name in CONTENDERS}, rounds * max(1, 100 // count))
+    peak = {}
+    if memory:
+        peak = {name: max(1.0, alone(__file__, "--peak", name, str(count))) for name in CONTENDERS}
+    return [
+        compare(
+            "max-IoU matching",
+            f"{len(place_anchors('grid').boxes) // 1000}k anchors, {count} boxes, {name}",
+            "torchvision",
+            "ms",
+            1000 * times["torchvision"].cpu,
+            1000 * times[name].cpu,
+            asked=ASKED[name].get(count),
+            memory_ratio=peak["torchvision"] / peak[name] if memory else None,
+        )
+        for name in ("grid", "list")
+    ]
+
+
+def print_peak(contender: str, count: int) -> None:
+    """Measure in this process, after a small call: what is loaded at the first is not the call's."""
+    prepare(contender, 1)()
+    print(json.dumps(added_mib(prepare(contender, count))))
+
+
 def main() -> None:
     """Parse, check, measure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--boxes", type=int, nargs="+", default=[10, 100, 500])
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--peak", choices=CONTENDERS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--boxes", type=int, nargs="+", default=[10, 100, 500])
+    made.add_argument("--rounds", type=int, default=7)
+    made.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    options = made.parse_args()
     torch.set_num_threads(1)
     if options.peak:
-        print_peak(options.peak, options.boxes[0])
+        print_peak(options.peak[0], int(options.peak[1]))
         return
-    print(
-        f"dethead {dethead.__version__}, torch {torch.__version__}, torchvision {torchvision.__version__}; "
-        f"{len(place_anchors('grid').boxes)} anchors, one thread"
-    )
-    print(f"{'boxes':>5} {'':<11} {'CPU ms':>8} {'times':>6} {'MiB':>8} {'times':>6}")
-    for count in options.boxes:
-        check_equal(count)
-        measured = {
-            name: (milliseconds(prepare(name, count), options.repeats), peak_mib(name, count))
-            for name in CONTENDERS
-        }
-        peer = measured["torchvision"]
-        for name, (ms, mib) in measured.items():
-            print(f"{count:5} {name:<11} {ms:8.2f} {peer[0] / ms:6.1f} {mib:8.1f} {peer[1] / mib:6.1f}")
+    print(environment())
+    counts, rounds = ([10], 2) if options.quick else (options.boxes, options.rounds)
+    rows = [row for count in counts for row in measure(count, rounds, memory=not options.quick)]
+    finish(rows, options)
 
 
 if __name__ == "__main__":

@@ -165,13 +165,14 @@ def order(run: Run, coco: CocoSet) -> Order:
 
 def assigner(run: Run) -> Assigner:
     """Make the assigner of a run."""
-    return _sim_ota(run) if run.assigner.name == "sim_ota" else make(ASSIGNERS, run.assigner)
-
-
-def _sim_ota(run: Run) -> Assigner:
-    """SimOTA's cost is the class loss of the run: that of a softmax, or of sigmoids."""
+    taught = run.loss.confidence_term.weight > 0
     options = run.assigner.model_dump(exclude={"name"})
-    return SimOTAAssigner("softmax" if class_scheme(run).sums_to_one else "sigmoid", **options)
+    if run.assigner.name == "sim_ota":  # its cost is the class loss of the run
+        kind: Literal["softmax", "sigmoid"] = "softmax" if class_scheme(run).sums_to_one else "sigmoid"
+        return SimOTAAssigner(kind, use_confidence=taught, **options)
+    if run.assigner.name == "task_aligned":
+        return TaskAlignedAssigner(use_confidence=taught, **options)
+    return make(ASSIGNERS, run.assigner)
 
 
 def _ranges(limits: tuple[float, ...] | None) -> tuple[tuple[float, float], ...] | None:

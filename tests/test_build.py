@@ -108,6 +108,13 @@ def test_options_are_refused_for_a_backbone_of_torchvision():
         build.detector(run, 3)
 
 
+@pytest.mark.parametrize("name", ["sim_ota", "task_aligned"])
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_an_assigner_looks_at_the_confidence_only_where_it_is_taught(name, weight):
+    run = load_run(f"assigner={{name: {name}}}", f"loss.confidence_term.weight={weight}")
+    assert build.assigner(run).use_confidence == (weight > 0)
+
+
 def test_an_unknown_backbone_gets_the_nearest_name():
     with pytest.raises(ValueError, match=r"did you mean resnet18\?"):
         build.detector(load_run("backbone.name=resnt18"), 3)

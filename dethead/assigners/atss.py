@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from dethead.assigners.claims import Claims, cheapest
-from dethead.assigners.geometry import centers, inside
+from dethead.assigners.geometry import Centers, Lines, centers, find_centers, side_distances
 from dethead.assigners.ignoring import box_chunks, check_ignore_overlap, settle
+from dethead.assigners.overlapping import gather
 from dethead.boxes import iou
 from dethead.structures import Anchors, Assignment, GroundTruth, Predictions
 
@@ -51,32 +52,34 @@ class ATSSAssigner:
         self, anchors: Anchors, truth: Sequence[GroundTruth], predictions: Predictions | None = None
     ) -> Assignment:
         """Assign a batch. Memory is bounded: boxes are compared in chunks, never all with all anchors."""
-        boxes = [self._match(anchors, one.boxes) for one in truth]
+        where = find_centers(anchors)
+        boxes = [self._match(anchors, where, one.boxes) for one in truth]
         return settle(anchors, truth, boxes, self.ignore_overlap)
 
-    def _match(self, anchors: Anchors, boxes: Tensor) -> Tensor:
+    def _match(self, anchors: Anchors, where: Centers, boxes: Tensor) -> Tensor:
         """(A,) the box each anchor answers for, -1 for none."""
-        points = centers(anchors.boxes)
-        claims = Claims(len(points), points)
-        for start, some in box_chunks(boxes, len(points)):
-            candidates = self._candidates(anchors, points, some)
-            overlaps = iou(some[:, None], anchors.boxes[candidates])
-            values = points.new_zeros(len(some), len(points)).scatter_(1, candidates, overlaps)
-            chosen = overlaps >= _threshold(overlaps)
-            taken = torch.zeros_like(values, dtype=torch.bool).scatter_(1, candidates, chosen)
-            claims.add(start, taken & inside(points, some), values)
+        claims = Claims(where.count, where.x)
+        for start, some in box_chunks(boxes, where.count):
+            candidates = self._candidates(anchors, where, some)
+            overlaps = iou(some[:, None], gather(anchors.boxes, candidates))
+            sides = side_distances(centers(anchors.boxes[candidates]), some[:, None])
+            chosen = (overlaps >= _threshold(overlaps)) & (sides.amin(dim=-1) > 0)
+            row, column = chosen.nonzero().unbind(dim=1)
+            claims.add_pairs(row + start, candidates[row, column], overlaps[row, column])
         return claims.box
 
-    def _candidates(self, anchors: Anchors, points: Tensor, boxes: Tensor) -> Tensor:
+    def _candidates(self, anchors: Anchors, where: Centers, boxes: Tensor) -> Tensor:
         """(N, K) int64 anchors of each of N boxes, as many for every box."""
+        # Squares order as the distances do, and equal distances stay equal.
+        squares = Lines(*(part.square_() for part in where.distances(boxes)))
         found = []
-        for level, (rows, columns) in zip(anchors.levels, anchors.cells, strict=True):
-            there = points[level]
-            wanted = self.candidates_per_level * (len(there) // (rows * columns))
-            # Squares order as the distances do, and equal distances stay equal.
-            distances = (there - centers(boxes)[:, None]).square().sum(dim=-1)
-            nearest = cheapest(distances, torch.full_like(boxes[:, 0], wanted, dtype=torch.int64))
-            found.append(nearest.nonzero()[:, 1].view(len(boxes), -1) + level.start)
+        for (rows, columns), level, (x, y) in zip(
+            anchors.cells, anchors.levels, where.by_level(squares), strict=True
+        ):
+            distances = (x + y).flatten(1)
+            wanted = self.candidates_per_level * (distances.shape[1] // (rows * columns))
+            _, nearest = cheapest(distances, torch.full_like(boxes[:, 0], wanted, dtype=torch.int64))
+            found.append(nearest.view(len(boxes), -1) + level.start)
         return torch.cat(found, dim=1)
 
 

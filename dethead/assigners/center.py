@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dethead.assigners.claims import Claims
-from dethead.assigners.geometry import centers, near_center, per_anchor, side_distances
+from dethead.assigners.geometry import Centers, Lines, centers, find_centers, side_distances
 from dethead.assigners.ignoring import box_chunks, check_ignore_overlap, settle
 from dethead.boxes import box_areas
 from dethead.structures import Anchors, Assignment, GroundTruth, Predictions
@@ -68,13 +68,13 @@ class CenterAssigner:
         Raises:
             ValueError: another number of levels than of ``size_ranges``.
         """
-        ranges = self._ranges(anchors)
-        boxes = [self._match(anchors, one.boxes, ranges) for one in truth]
+        where, ranges = find_centers(anchors), self._ranges(anchors)
+        boxes = [self._match(where, one.boxes, *ranges) for one in truth]
         quality = [_centerness(anchors, one.boxes, box) for one, box in zip(truth, boxes, strict=True)]
         return settle(anchors, truth, boxes, self.ignore_overlap, quality=quality)
 
-    def _ranges(self, anchors: Anchors) -> tuple[Tensor, Tensor]:
-        """(A,) each: the lowest and the highest size of the anchor's level."""
+    def _ranges(self, anchors: Anchors) -> tuple[Sequence[float], Sequence[float]]:
+        """The lowest and the highest size of each level."""
         ranges = self.size_ranges
         if ranges is None:
             ends = [0.0, *(float(REACH * stride) for stride in anchors.strides[:-1]), math.inf]
@@ -82,20 +82,23 @@ class CenterAssigner:
         if len(ranges) != len(anchors.levels):
             raise ValueError(f"{len(ranges)} size_ranges for {len(anchors.levels)} levels of anchors")
         lows, highs = zip(*ranges, strict=True)
-        return per_anchor(anchors, lows), per_anchor(anchors, highs)
+        return lows, highs
 
-    def _match(self, anchors: Anchors, boxes: Tensor, ranges: tuple[Tensor, Tensor]) -> Tensor:
+    def _match(self, where: Centers, boxes: Tensor, lows: Sequence[float], highs: Sequence[float]) -> Tensor:
         """(A,) the box each anchor answers for, -1 for none."""
-        points, (lowest, highest) = centers(anchors.boxes), ranges
-        reach = (self.radius or 0.0) * per_anchor(anchors, anchors.strides)
-        claims = Claims(len(points), points)
-        for start, some in box_chunks(boxes, len(points)):
-            distances = side_distances(points, some[:, None])
-            size = distances.amax(dim=-1)
-            fits = (distances.amin(dim=-1) > 0) & (size >= lowest) & (size <= highest)
+        claims, areas = Claims(where.count, where.x), box_areas(boxes)
+        for start, some in box_chunks(boxes, where.count):
+            # A size is the farther of what it is in x and in y: too large where either is, too small where
+            # both are.
+            sizes = where.farthest(some)
+            fits = where.inside(some).both(
+                Lines(sizes.x <= where.per_x(highs), sizes.y <= where.per_y(highs))
+            )
             if self.radius is not None:
-                fits &= near_center(points, reach, some)
-            claims.add(start, fits, -box_areas(some)[:, None])
+                fits = fits.both(where.near(some, self.radius))
+            small = Lines(sizes.x < where.per_x(lows), sizes.y < where.per_y(lows))
+            row, anchors = (where.mask(fits) & ~where.mask(small)).nonzero().unbind(dim=1)
+            claims.add_pairs(row + start, anchors, -areas[row + start])
         return claims.box
 
 
@@ -105,5 +108,5 @@ def _centerness(anchors: Anchors, boxes: Tensor, box: Tensor) -> Tensor:
     rows = (box >= 0).nonzero()[:, 0]
     distances = side_distances(centers(anchors.boxes[rows]), boxes[box[rows]])
     pairs = torch.stack([distances[:, :2], distances[:, 2:]])  # (left, top) and (right, bottom)
-    result[rows] = (pairs.amin(dim=0) / pairs.amax(dim=0)).prod(dim=-1).sqrt()
+    result[rows] = (pairs.amin(dim=0) / pairs.amax(dim=0)).prod(dim=-1).sqrt().to(result.dtype)
     return result

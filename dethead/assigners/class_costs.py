@@ -1,6 +1,8 @@
-"""What a prediction's classes cost a box, for all pairs and without an (M, A, C) tensor."""
+"""What a prediction's classes cost a box, pair by pair and without an (M, A, C) tensor."""
 
-from typing import NamedTuple, Self
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -8,52 +10,104 @@ from torch import Tensor
 from dethead.boxes import at_least_float32
 from dethead.structures import GroundTruth
 
-LOWEST_LOG = -100.0
+LOWEST_LOG: Final = -100.0
 """Logarithms of probabilities are no smaller, as in torch's binary cross-entropy: a cost stays finite."""
 
+PIECE: Final = 2**17
+"""Probabilities whose logarithms are added up together: they fit a cache."""
 
-class ClassCosts(NamedTuple):
-    """Costs that are linear in a box's labels: ``base`` for any box, ``slope`` for each label it has."""
 
-    base: Tensor
-    """(A,)"""
-    slope: Tensor
-    """(A, C)"""
-    labels: Tensor
-    """(M, C); 0 for a box of unknown class."""
+class Labels(NamedTuple):
+    """The labels of M boxes; one has L of them, and others at most as many."""
+
+    classes: Tensor
+    """(M, L) int64"""
+    weights: Tensor
+    """(M, L) in [0, 1]; 0 for one too many, and for a box of unknown class."""
+
+    @classmethod
+    def of(cls, truth: GroundTruth) -> Self:
+        """Give the labels as they are."""
+        targets = at_least_float32(truth.targets) * truth.class_known[:, None]
+        most = int(targets.count_nonzero(dim=1).max()) if len(targets) else 0
+        weights, classes = targets.topk(max(most, 1), dim=1)
+        return cls(classes, weights)
+
+    @classmethod
+    def shares(cls, truth: GroundTruth) -> Self:
+        """Give the labels of each box as a distribution: their sum is 1, or 0 where the class is unknown."""
+        classes, weights = cls.of(truth)
+        total = weights.sum(dim=1, keepdim=True)
+        return cls(classes, weights / total.where(total > 0, 1.0))
+
+    def sums(self, box: Tensor, values: Callable[[Tensor], Tensor]) -> Tensor:
+        """Add up over the labels of ``box``, of any shape, weight times the ``values`` of a class."""
+        found = [
+            weights[box] * values(classes[box])
+            for classes, weights in zip(self.classes.T, self.weights.T, strict=True)
+        ]
+        return torch.stack(found).sum(dim=0) if len(found) > 1 else found[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SoftmaxCosts:
+    """Cross-entropy -log(p q) of a box's label; the mean over several labels; 0 for an unknown class."""
+
+    probabilities: Tensor
+    """(A, C) p"""
+    confidence: Tensor | None
+    """(A,) q; None: 1."""
+    labels: Labels
+    """As shares."""
+
+    def of(self, box: Tensor, anchors: Tensor) -> Tensor:
+        """Give the costs of boxes and anchors whose shapes broadcast."""
+        confidence = 1.0 if self.confidence is None else self.confidence[anchors]
+
+        def cost(classes: Tensor) -> Tensor:
+            joint = self.probabilities[anchors, classes] * confidence
+            return -joint.log().clamp(min=LOWEST_LOG)
+
+        return self.labels.sums(box, cost)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SigmoidCosts:
+    """Binary cross-entropy of sqrt(p q), or of p without q, over all C classes; 0 for an unknown class."""
+
+    probabilities: Tensor
+    """(A, C) p"""
+    confidence: Tensor | None
+    """(A,) q; None: p is taken as it is."""
+    labels: Labels
+    """As they are."""
     known: Tensor
-    """(M,) 1 or 0: a box of unknown class has cost 0."""
+    """(M,) 1 or 0"""
+    base: Tensor
+    """(A,) what a box without labels pays: -log(1 - p) for every class. A label exchanges its own."""
 
     @classmethod
-    def softmax(cls, probabilities: Tensor, truth: GroundTruth) -> Self:
-        """Cross-entropy -log(p) of a box's label, from (A, C) p; the mean over several labels."""
-        slope = -probabilities.log().clamp(min=LOWEST_LOG)
-        return cls(slope.new_zeros(len(slope)), slope, label_shares(truth), truth.class_known.to(slope.dtype))
+    def among(
+        cls, rows: Tensor, probabilities: Tensor, confidence: Tensor | None, truth: GroundTruth
+    ) -> Self:
+        """Get ready for costs of (F,) rows of the predictions: logarithms of all C classes only for these."""
+        base = probabilities.new_zeros(len(probabilities))
+        for piece in torch.split(rows, max(1, PIECE // probabilities.shape[1])):
+            joint = probabilities[piece]
+            if confidence is not None:
+                joint = joint.mul_(confidence[piece, None]).sqrt_()
+            base[piece] = -joint.neg_().log1p_().clamp_(min=LOWEST_LOG).sum(dim=1)
+        return cls(probabilities, confidence, Labels.of(truth), truth.class_known.to(base.dtype), base)
 
-    @classmethod
-    def sigmoid(cls, probabilities: Tensor, truth: GroundTruth) -> Self:
-        """Binary cross-entropy over all C classes, from (A, C) p.
+    def of(self, box: Tensor, anchors: Tensor) -> Tensor:
+        """Give the costs of boxes and anchors whose shapes broadcast."""
+        confidence = None if self.confidence is None else self.confidence[anchors]
 
-        A box without labels would pay -log(1 - p) for every class; each label exchanges its own for -log(p).
-        """
-        no = -torch.log1p(-probabilities).clamp(min=LOWEST_LOG)
-        slope = -probabilities.log().clamp(min=LOWEST_LOG) - no
-        known = truth.class_known.to(slope.dtype)
-        return cls(no.sum(dim=1), slope, truth.targets * known[:, None], known)
+        def exchange(classes: Tensor) -> Tensor:
+            joint = self.probabilities[anchors, classes]
+            if confidence is not None:
+                joint = (joint * confidence).sqrt_()
+            no = torch.log1p(-joint).clamp_(min=LOWEST_LOG)
+            return no - joint.log_().clamp_(min=LOWEST_LOG)
 
-    def of(self, rows: slice) -> Tensor:
-        """(N, A) costs of N of the boxes."""
-        return self.known[rows, None] * self.base + pair_sums(self.labels[rows], self.slope)
-
-
-def label_shares(truth: GroundTruth) -> Tensor:
-    """(M, C) labels of each box as a distribution: their sum is 1, or 0 where the class is unknown."""
-    labels = at_least_float32(truth.targets) * truth.class_known[:, None]
-    total = labels.sum(dim=1, keepdim=True)
-    return labels / total.where(total > 0, 1.0)
-
-
-def pair_sums(labels: Tensor, values: Tensor) -> Tensor:
-    """(N, A) sums over the classes of (N, C) labels times (A, C) values, not rounded by autocast."""
-    with torch.autocast(values.device.type, enabled=False):
-        return labels.to(values.dtype) @ values.T
+        return self.labels.sums(box, exchange).add_(self.known[box] * self.base[anchors])

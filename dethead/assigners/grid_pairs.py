@@ -1,8 +1,9 @@
 """Which anchors of a regular grid can overlap a box enough, found without looking at the others."""
 
-from collections.abc import Iterator, MutableMapping
+import functools
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from dethead.assigners.ignoring import box_chunks
 from dethead.structures import Anchors
+
+T = TypeVar("T")
 
 CHUNK_PAIRS: Final = 2**15
 """(box, anchor) pairs handed out together, unless one box has more: bounds memory, and fits a cache."""
@@ -112,19 +115,19 @@ class Grid:
         counts = blocks.rows * blocks.columns
         return blocks.box.repeat_interleave(counts, output_size=len(anchors)), anchors
 
-    def members(self, blocks: "Blocks", offsets: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
+    def members(self, blocks: "Blocks", offsets: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """(P,) box and (P,) place in a list of the anchors of blocks that are in the list.
 
         Args:
             blocks: E of them.
             offsets: (E,) added to the numbers of a block's anchors.
-            ranks: how many in the list, which is sorted, have a lower number, for each number and one more.
+            numbers: of the list, ascending.
         """
         columns = self.cells[blocks.lattice, 0]
         first = self.numbered[blocks.lattice] + blocks.row * columns + blocks.column + offsets
         lines = _ranges(first, blocks.rows, columns)
-        start = ranks[lines]
-        counts = ranks[lines + blocks.per_line(blocks.columns, len(lines))] - start
+        start = torch.searchsorted(numbers, lines)
+        counts = torch.searchsorted(numbers, lines + blocks.per_line(blocks.columns, len(lines))) - start
         members = _ranges(start, counts, 1)
         box = blocks.per_line(blocks.box, len(lines))
         return box.repeat_interleave(counts, output_size=len(members)), members
@@ -171,27 +174,29 @@ def _pieces(box: Tensor, pairs: Tensor, boxes: int) -> Iterator[slice]:
         start += length
 
 
-_Key = tuple[object, ...]
-_known: MutableMapping[Tensor, "tuple[_Key, Grid | None]"] = WeakTensorKeyDictionary()
-"""What is known of anchors in use, because ``AnchorGrid.place`` gives the same ones for every step."""
+def once(work: Callable[[Anchors], T]) -> Callable[[Anchors], T]:
+    """Keep what is worked out of anchors in use: ``AnchorGrid.place`` gives the same ones for every step."""
+    known: MutableMapping[Tensor, tuple[tuple[object, ...], T]] = WeakTensorKeyDictionary()
+
+    @functools.wraps(work)
+    def look_up(anchors: Anchors) -> T:
+        boxes = anchors.boxes
+        key = (*anchors[1:], None if boxes.is_inference() else boxes._version)  # anew if written to
+        found = known.get(boxes)
+        if found is None or found[0] != key:
+            found = known[boxes] = key, work(anchors)
+        return found[1]
+
+    return look_up
 
 
+@once
 def find_grid(anchors: Anchors) -> Grid | None:
     """Recognise the grid that anchors stand in; None where they do not.
 
     They stand in one if all cells of all levels have the same number of shapes, and those of a level are the
     same, its stride apart.
     """
-    boxes = anchors.boxes
-    key: _Key = (*anchors[1:], None if boxes.is_inference() else boxes._version)  # anew if written to
-    known = _known.get(boxes)
-    if known is None or known[0] != key:
-        known = key, _recognise(anchors)
-        _known[boxes] = known
-    return known[1]
-
-
-def _recognise(anchors: Anchors) -> Grid | None:
     if anchors.boxes.dtype not in (torch.float32, torch.float64) or not _adds_up(anchors):
         return None
     lattices, shapes = [], 0

@@ -8,8 +8,8 @@ from torch import Tensor
 from dethead.boxes import box_areas, intersections, iou
 from dethead.structures import BACKGROUND, IGNORE, Anchors, Assignment, GroundTruth
 
-CHUNK_PAIRS = 2**21
-"""(box, anchor) pairs looked at together: bounds a matching's memory at some 200 MB, whatever its size."""
+CHUNK_PAIRS = 2**20
+"""(box, anchor) pairs looked at together: bounds a matching's memory at some 100 MB, whatever its size."""
 
 
 def box_chunks(boxes: Tensor, anchors: int) -> Iterator[tuple[int, Tensor]]:
@@ -74,5 +74,5 @@ def _overlaps(seen: Tensor, boxes: Tensor, box: Tensor) -> Tensor:
     """(A,) IoU of (A, 4) ``seen`` with the matched of (M, 4) boxes, 0 where there is none."""
     result = seen.new_zeros(len(box))
     rows = (box >= 0).nonzero()[:, 0]
-    result[rows] = iou(seen[rows], boxes[box[rows]])
+    result[rows] = iou(seen[rows], boxes[box[rows]]).to(result.dtype)
     return result

@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from dethead.assigners.claims import Claims
 from dethead.assigners.ignoring import check_ignore_overlap
-from dethead.assigners.overlapping import Overlaps, OverlapSearch, search_among, select
+from dethead.assigners.overlapping import Overlaps, OverlapSearch, search_among
 from dethead.structures import BACKGROUND, IGNORE, Anchors, Assignment, GroundTruth, Predictions
 
 
@@ -54,20 +55,42 @@ class MaxIoUAssigner:
         """
         search = search_among(anchors)
         best, chosen = self._match(search, [one.boxes for one in truth], anchors.boxes)
-        value, box = (part.view(len(truth), -1) for part in (best.value, best.box))
-        positive = value >= self.positive_iou
-        positive.view(-1).index_fill_(0, chosen, True)
-        matched = torch.where(positive, box, BACKGROUND)
-        ignored = value >= self.negative_iou
-        for row, one in zip(ignored, truth, strict=True):
+        self._settle(best, chosen)
+        matched = best.box.view(len(truth), -1)
+        for row, one in zip(matched, truth, strict=True):
             if len(one.ignore_boxes):
-                row |= search.inside(one.ignore_boxes, self.ignore_overlap)
-        matched.masked_fill_(ignored & (matched < 0), IGNORE)
-        return Assignment(matched, value.where(positive, 0.0))
+                row.masked_fill_(search.inside(one.ignore_boxes, self.ignore_overlap) & (row < 0), IGNORE)
+        return Assignment(matched, best.value.view(len(truth), -1))
+
+    def _settle(self, best: Claims, chosen: Tensor) -> None:
+        """Leave box and IoU to positives alone: those from ``positive_iou`` on, and (N,) ``chosen`` ones."""
+        kept = best.box[chosen], best.value[chosen]
+        touched = best.value.nonzero()[:, 0]  # few: all the others say already what they are
+        box, value = best.box[touched], best.value[touched]
+        positive = value >= self.positive_iou
+        rest = torch.where(value >= self.negative_iou, IGNORE, BACKGROUND)
+        best.box[touched] = box.where(positive, rest)
+        best.value[touched] = value.where(positive, 0.0)
+        best.box[chosen], best.value[chosen] = kept
+
+    def _untouched(self, boxes: int) -> int:
+        """What an anchor answers for that overlaps none of an image's boxes, all equally little."""
+        if boxes and self.positive_iou == 0:
+            return 0
+        return IGNORE if self.negative_iou == 0 else BACKGROUND
+
+    def _nothing_yet(self, truth: Sequence[Tensor], anchors: Tensor) -> Claims:
+        """Claims on B * A anchors, all of overlap 0."""
+        like = anchors.new_zeros(0, dtype=torch.result_type(truth[0], anchors))
+        claims = Claims(len(truth) * len(anchors), like)
+        claims.value.zero_()
+        untouched = torch.tensor([self._untouched(len(boxes)) for boxes in truth], device=anchors.device)
+        claims.box = untouched.repeat_interleave(len(anchors))
+        return claims
 
     def _match(
         self, search: OverlapSearch, truth: Sequence[Tensor], anchors: Tensor
-    ) -> tuple["_Best", Tensor]:
+    ) -> tuple[Claims, Tensor]:
         """The best boxes, and (N,) the places of anchors that are the best of a box, if that counts.
 
         The former are exact from ``negative_iou`` on, and for the latter. The images are taken together: the
@@ -75,10 +98,10 @@ class MaxIoUAssigner:
         """
         boxes = torch.cat([*truth])
         image, row = _image_and_row([len(some) for some in truth], boxes.device)
-        best = _Best(truth, anchors)
+        best = self._nothing_yet(truth, anchors)
         chosen = [row.new_zeros(0)]
         for found in search.above(boxes, image, self.negative_iou, and_best=self.low_quality):
-            best.add(found.places, row[found.boxes], found.values)
+            best.add_pairs(row[found.boxes], found.places, found.values)
             if self.low_quality:
                 chosen.append(found.places[_highest_of_box(found, len(boxes))])
         places: Tensor = torch.unique(torch.cat(chosen))
@@ -88,27 +111,8 @@ class MaxIoUAssigner:
             lowest = best.value[low]
             best.value[low] = 0
             for found in search.at(boxes, image, low, lowest):
-                best.add(found.places, row[found.boxes], found.values)
+                best.add_pairs(row[found.boxes], found.places, found.values)
         return best, places
-
-
-class _Best:
-    """The best box of each of B * A anchors, while pairs come piece by piece, boxes in order."""
-
-    def __init__(self, truth: Sequence[Tensor], anchors: Tensor) -> None:
-        dtype = torch.result_type(truth[0], anchors)
-        self.value = anchors.new_zeros(len(truth) * len(anchors), dtype=dtype)
-        first = torch.tensor([0 if len(some) else BACKGROUND for some in truth], device=self.value.device)
-        self.box = first.repeat_interleave(len(anchors))
-        """Of equal overlaps the first box has the anchor, also if they are all 0."""
-
-    def add(self, places: Tensor, box: Tensor, values: Tensor) -> None:
-        """Take (P,) pairs in. The highest value keeps an anchor; of equal ones the first box does."""
-        places, box, values = select(values > self.value[places], places, box, values)
-        self.value.scatter_reduce_(0, places, values, "amax")
-        places, box = select(values == self.value[places], places, box)
-        self.box.index_fill_(0, places, torch.iinfo(torch.int64).max)
-        self.box.scatter_reduce_(0, places, box, "amin")
 
 
 def _image_and_row(counts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:

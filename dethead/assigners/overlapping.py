@@ -6,7 +6,9 @@ from typing import Final, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from dethead.assigners.claims import STRETCH, highest, select
 from dethead.assigners.grid_pairs import Grid, find_grid
 from dethead.assigners.ignoring import box_chunks, inside_ignored
 from dethead.boxes import box_areas, intersections, iou
@@ -14,9 +16,6 @@ from dethead.structures import Anchors
 
 CHUNK_PAIRS: Final = 2**16
 """Pairs of any box with any anchor looked at together, or all of a box: bounds memory, and fits a cache."""
-
-STRETCH: Final = 64
-"""Neighbouring anchors whose highest overlap is looked at before theirs."""
 
 NO_OVERLAP: Final = 2.0
 """An IoU that no pair has."""
@@ -77,7 +76,7 @@ class SearchGrid:
                 limits[start : start + len(some)].clamp_(max=self._nearest(some))
         for blocks in self.grid.blocks(boxes, self._shares(limits[:, None]), box_areas(boxes)):
             box, anchors = self.grid.anchors(blocks)
-            values = iou(_gather(boxes, box), _gather(self.anchors, anchors))
+            values = iou(gather(boxes, box), gather(self.anchors, anchors))
             enough = (values >= limits.index_select(0, box)) & (values > 0)
             box, anchors, values = select(enough, box, anchors, values)
             yield Overlaps(box, image[box] * len(self.anchors) + anchors, values)
@@ -89,12 +88,12 @@ class SearchGrid:
         limits = lowest.new_full((len(self.grid.first),), NO_OVERLAP)
         limits.scatter_reduce_(0, lattice, lowest, "amin")
         number += places // count * count
-        ranks = place_ranks(number, int(image[-1] + 1) * count)
-        places = places[number.argsort()]
+        number, order = number.sort()
+        places = places[order]
         for blocks in self.grid.blocks(boxes, self._shares(limits).expand(len(boxes), -1), box_areas(boxes)):
-            box, rows = self.grid.members(blocks, offsets[blocks.box], ranks)
+            box, rows = self.grid.members(blocks, offsets[blocks.box], number)
             found = places[rows]
-            values = iou(_gather(boxes, box), _gather(self.anchors, found % count))
+            values = iou(gather(boxes, box), gather(self.anchors, found % count))
             yield Overlaps(box, found, values)
 
     def inside(self, regions: Tensor, share: float) -> Tensor:
@@ -103,15 +102,15 @@ class SearchGrid:
         shares = regions.new_full((len(regions), 1), share).expand(-1, len(self.grid.first))
         for blocks in self.grid.blocks(regions, shares, regions.new_zeros(len(regions))):
             region, rows = self.grid.anchors(blocks)
-            anchors = _gather(self.anchors, rows)
-            covered = intersections(_gather(regions, region), anchors) / box_areas(anchors)
+            anchors = gather(self.anchors, rows)
+            covered = intersections(gather(regions, region), anchors) / box_areas(anchors)
             inside[rows[covered >= share]] = True
         return inside
 
     def _nearest(self, boxes: Tensor) -> Tensor:
         """(M,) highest IoU of boxes with the nearest anchors."""
         rows = self.grid.nearest(boxes)
-        anchors = _gather(self.anchors, rows.flatten()).view(*rows.shape, 4)
+        anchors = gather(self.anchors, rows.flatten()).view(*rows.shape, 4)
         return iou(boxes[:, None], anchors).amax(dim=1)
 
     def _shares(self, limits: Tensor) -> Tensor:
@@ -146,28 +145,26 @@ class SearchAll:
         return inside_ignored(self.anchors, regions, share)
 
 
-def select(wanted: Tensor, *parts: Tensor) -> list[Tensor]:
-    """Cut (P,) parts down to the (P,) bool that are wanted."""
-    rows = wanted.nonzero()[:, 0]
-    return [part.index_select(0, rows) for part in parts]
+def best_sums(boxes: Tensor, anchors: Tensor, count: int) -> Tensor:
+    """(M,) sum of the ``count`` highest IoUs of each of (M, 4) boxes with (A, 4) anchors."""
+    sums = [highest(overlaps, count).clamp(min=0).sum(dim=1) for _, overlaps in _all_overlaps(boxes, anchors)]
+    return torch.cat(sums) if sums else boxes.new_zeros(len(boxes))
 
 
-def place_ranks(places: Tensor, count: int) -> Tensor:
-    """(count + 1,) how many of different (N,) places are lower than 0, 1, ..., ``count``."""
-    marks = places.new_zeros(count + 1, dtype=torch.int32)
-    marks[places + 1] = 1
-    return marks.cumsum(dim=0, dtype=torch.int32)
+def _all_overlaps(boxes: Tensor, anchors: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Give (N, A) overlaps and the row of their first box; A is filled up to whole stretches."""
+    missing = -len(anchors) % STRETCH
+    anchors = by_coordinate(pad(anchors, (0, 0, 0, missing)))  # boxes that overlap none
+    step = max(1, CHUNK_PAIRS // max(len(anchors), 1))
+    for start in range(0, len(boxes) if len(anchors) else 0, step):
+        yield start, iou(boxes[start : start + step, None], anchors)
 
 
 def _through_all(
     boxes: Tensor, anchors: Tensor, lowest: float, and_best: bool
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """(P,) rows of boxes, rows of anchors and IoU: see ``OverlapSearch.above``."""
-    missing = -len(anchors) % STRETCH
-    anchors = _by_coordinate(torch.nn.functional.pad(anchors, (0, 0, 0, missing)))  # boxes that overlap none
-    step = max(1, CHUNK_PAIRS // max(len(anchors), 1))
-    for start in range(0, len(boxes) if len(anchors) else 0, step):
-        overlaps = iou(boxes[start : start + step, None], anchors)
+    for start, overlaps in _all_overlaps(boxes, anchors):
         box, rows = _reaching(overlaps.view(len(overlaps), -1, STRETCH), lowest, and_best)
         yield box + start, rows, overlaps[box, rows]
 
@@ -187,10 +184,11 @@ def _reaching(overlaps: Tensor, lowest: float, and_best: bool) -> tuple[Tensor, 
     return box[found], stretch[found] * STRETCH + step
 
 
-def _gather(boxes: Tensor, rows: Tensor) -> Tensor:
-    return _by_coordinate(boxes.index_select(0, rows))
+def gather(boxes: Tensor, rows: Tensor) -> Tensor:
+    """(..., 4) the (M, 4) boxes of (...) rows, ``by_coordinate``."""
+    return by_coordinate(boxes[rows])
 
 
-def _by_coordinate(boxes: Tensor) -> Tensor:
-    """The same (N, 4) boxes, all x1 first in memory, then all y1, ...: arithmetic is three times as fast."""
-    return boxes.T.contiguous().T
+def by_coordinate(boxes: Tensor) -> Tensor:
+    """The same (..., 4) boxes, all x1 first in memory, then all y1, ...: IoUs are three times as fast."""
+    return boxes.movedim(-1, 0).contiguous().movedim(0, -1)

@@ -44,13 +44,15 @@ def _check_shapes(boxes: Tensor, classes: Tensor, confidence: Tensor, wanted: tu
 
 def _check_range(name: str, values: Tensor, low: float, high: float, allowed: str) -> None:
     """Look at the extremes alone: they pass a nan on, and nothing of the size of ``values`` is made."""
-    if not values.numel():
+    if not values.numel() or _within(values, low, high):
         return
-    lowest, highest = torch.aminmax(values.flatten(1), dim=1)
-    wrong = ~((lowest >= low) & (highest <= high))
-    if wrong.any():
-        image = int(wrong.nonzero()[0])
-        raise ValueError(
-            f"predicted {name} of image row {image} must be {allowed}, they reach from "
-            f"{float(lowest[image])} to {float(highest[image])}"
-        )
+    image = next(row for row, one in enumerate(values) if not _within(one, low, high))
+    lowest, highest = (float(extreme) for extreme in values[image].aminmax())
+    raise ValueError(
+        f"predicted {name} of image row {image} must be {allowed}, they reach from {lowest} to {highest}"
+    )
+
+
+def _within(values: Tensor, low: float, high: float) -> bool:
+    lowest, highest = values.aminmax()
+    return bool((lowest >= low) & (highest <= high))

@@ -8,10 +8,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from dethead.assigners.claims import Claims, cheapest
-from dethead.assigners.class_costs import ClassCosts
-from dethead.assigners.geometry import centers, inside, near_center, per_anchor
+from dethead.assigners.claims import Claims, cheapest, cheapest_pairs
+from dethead.assigners.class_costs import Labels, SigmoidCosts, SoftmaxCosts
+from dethead.assigners.geometry import Centers, find_centers
 from dethead.assigners.ignoring import box_chunks, check_ignore_overlap, settle
+from dethead.assigners.overlapping import best_sums, gather
 from dethead.assigners.predictions import checked
 from dethead.boxes import iou
 from dethead.structures import Anchors, Assignment, GroundTruth, Predictions
@@ -35,7 +36,7 @@ class SimOTAAssigner:
     * "softmax" (one label excludes the others): the cross-entropy -log(p q) of the box's class;
     * "sigmoid": binary cross-entropy of sqrt(p q), summed over all classes, as in YOLOX.
 
-    An object of unknown class has class cost 0.
+    Without the confidence it comes from p alone. An object of unknown class has class cost 0.
 
     Ties: of equal costs the first anchors are taken; an anchor that several boxes take answers for the one
     for which it costs least, and for the first of equals (YOLOX's code then also offers it to boxes that did
@@ -51,6 +52,9 @@ class SimOTAAssigner:
         top_ious: how many of a box's best IoUs are summed for k.
         ignore_overlap: an anchor that is not positive and has this share of its area in one ignore region is
             IGNORE.
+        center_only: candidates are the anchors in a box's square alone, inside the box or not, and these
+            come first: what YOLOX's code does since its version 0.3.
+        use_confidence: False where the confidence is not taught: it would order anchors by chance.
 
     Source: Ge et al. 2021 (YOLOX), https://arxiv.org/abs/2107.08430, section 2.1; centre prior and dynamic k:
     Ge et al. 2021 (OTA), https://arxiv.org/abs/2103.14259, section 3.3.
@@ -61,6 +65,8 @@ class SimOTAAssigner:
     iou_weight: float = 3.0
     top_ious: int = 10
     ignore_overlap: float = 0.5
+    center_only: bool = False
+    use_confidence: bool = True
     needs_predictions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -84,49 +90,100 @@ class SimOTAAssigner:
             ValueError: no predictions, or some that do not fit or are not finite.
         """
         predictions = checked(predictions, truth, anchors)
-        boxes = [self._match(anchors, one, *seen) for one, *seen in zip(truth, *predictions, strict=True)]
+        centers = find_centers(anchors)
+        boxes = [
+            self._match(centers, one, Predictions(*seen))
+            for one, *seen in zip(truth, *predictions, strict=True)
+        ]
         settled = settle(anchors, truth, boxes, self.ignore_overlap, seen=predictions.boxes)
         return settled._replace(quality=settled.overlaps)
 
-    def _match(
-        self, anchors: Anchors, truth: GroundTruth, seen: Tensor, probabilities: Tensor, confidence: Tensor
-    ) -> Tensor:
-        """(A,) the box each anchor answers for, -1 for none."""
-        matched = torch.full((len(seen),), -1, device=seen.device)
-        points, reach = centers(anchors.boxes), self.center_radius * per_anchor(anchors, anchors.strides)
-        candidates = _candidates(points, reach, truth.boxes)
+    def _match(self, centers: Centers, truth: GroundTruth, seen: Predictions) -> Tensor:
+        """(A,) the box each anchor answers for, -1 for none; ``seen`` is of this image alone."""
+        central, others = (Claims(len(seen.boxes), seen.boxes) for _ in range(2))
+        candidates, first = self._candidates(centers, truth.boxes)
         if len(candidates):
-            points, reach, seen = points[candidates], reach[candidates], seen[candidates]
-            costs = self._class_costs(probabilities[candidates], confidence[candidates, None], truth)
-            matched[candidates] = self._take(points, reach, seen, costs, truth.boxes)
-        return matched
-
-    def _class_costs(self, probabilities: Tensor, confidence: Tensor, truth: GroundTruth) -> ClassCosts:
-        """Of (F, C) probabilities and (F, 1) confidences."""
-        joint = probabilities * confidence
-        if self.class_cost == "softmax":
-            return ClassCosts.softmax(joint, truth)
-        return ClassCosts.sigmoid(joint.sqrt(), truth)
-
-    def _take(self, points: Tensor, reach: Tensor, seen: Tensor, costs: ClassCosts, boxes: Tensor) -> Tensor:
-        """(F,) the box that each of F candidates answers for, -1 for none."""
-        central, others = Claims(len(seen), seen), Claims(len(seen), seen)
-        for start, some in box_chunks(boxes, len(seen)):
-            overlaps = iou(some[:, None], seen)
-            cost = costs.of(slice(start, start + len(some)))
-            cost = cost - self.iou_weight * (overlaps + TINY_IOU).log()
-            counts = overlaps.topk(min(self.top_ious, len(seen)), dim=1).values.sum(dim=1).long().clamp(min=1)
-            middle = inside(points, some) & near_center(points, reach, some)
-            taken = cheapest(cost.where(middle, torch.inf), counts)
-            more = cheapest(cost.where(~middle, torch.inf), counts - taken.sum(dim=1))
-            central.add(start, taken, -cost)
-            others.add(start, more, -cost)
+            sums = best_sums(truth.boxes, seen.boxes[candidates], self.top_ious)
+            counts = sums.long().clamp(min=1)
+            missing = self._take_central(central, centers, counts, self._costs(truth, seen, first))
+            short = missing.nonzero()[:, 0]
+            if len(short):
+                costs = self._costs(truth, seen, candidates)
+                self._take_others(others, centers, candidates, short, missing[short], costs)
         return torch.where(central.box >= 0, central.box, others.box)
 
+    def _candidates(self, centers: Centers, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """(F,) int64 each: the anchors that any box can take, and those that one can take first."""
+        found = torch.zeros(2, centers.count, dtype=torch.uint8, device=centers.x.device)
+        for _, some in box_chunks(boxes, centers.count):
+            near = centers.near(some, self.center_radius)
+            any_way = middle = centers.mask(near)
+            if not self.center_only:
+                inside = centers.inside(some)
+                any_way, middle = middle | centers.mask(inside), centers.mask(near.both(inside))
+            # As numbers: forty times as fast as any().
+            found |= torch.stack([mask.view(torch.uint8).amax(dim=0) for mask in (any_way, middle)])
+        candidates, first = (one.nonzero()[:, 0] for one in found)
+        return candidates, first
 
-def _candidates(points: Tensor, reach: Tensor, boxes: Tensor) -> Tensor:
-    """(F,) int64: the anchors centred inside any box, or within ``reach`` of its centre."""
-    found = torch.zeros(len(points), dtype=torch.bool, device=points.device)
-    for _, some in box_chunks(boxes, len(points)):
-        found |= (inside(points, some) | near_center(points, reach, some)).any(dim=0)
-    return found.nonzero()[:, 0]
+    def _costs(self, truth: GroundTruth, seen: Predictions, rows: Tensor) -> "_Costs":
+        """Get ready for costs of (F,) rows of predictions."""
+        probabilities = seen.class_probabilities
+        confidence = seen.confidence if self.use_confidence else None
+        classes: SoftmaxCosts | SigmoidCosts
+        if self.class_cost == "softmax":
+            classes = SoftmaxCosts(probabilities, confidence, Labels.shares(truth))
+        else:
+            classes = SigmoidCosts.among(rows, probabilities, confidence, truth)
+        return _Costs(truth.boxes, seen.boxes, classes, self.iou_weight)
+
+    def _middle(self, centers: Centers, boxes: Tensor) -> Tensor:
+        """(N, A) bool: anchors inside a box and in its square, or just in its square."""
+        near = centers.near(boxes, self.center_radius)
+        return centers.mask(near if self.center_only else near.both(centers.inside(boxes)))
+
+    def _take_central(self, claims: Claims, centers: Centers, counts: Tensor, costs: "_Costs") -> Tensor:
+        """Let all boxes claim (M,) ``counts`` anchors of their middle; (M,) how many they then lack."""
+        missing = counts.clone()
+        for start, some in box_chunks(costs.boxes, centers.count):
+            box, anchors = self._middle(centers, some).nonzero().unbind(dim=1)
+            rows = slice(start, start + len(some))
+            cost = costs.of(box + start, anchors)
+            taken = cheapest_pairs(box, cost, counts[rows])
+            claims.add_pairs(box[taken] + start, anchors[taken], -cost[taken])
+            missing[rows] -= torch.bincount(box, minlength=len(some))
+        return missing.clamp_(min=0)
+
+    def _take_others(
+        self,
+        claims: Claims,
+        centers: Centers,
+        candidates: Tensor,
+        short: Tensor,
+        missing: Tensor,
+        costs: "_Costs",
+    ) -> None:
+        """Let the (S,) ``short`` boxes claim as many of the (F,) ``candidates`` as they are ``missing``."""
+        for start, some in box_chunks(costs.boxes[short], centers.count):
+            rows = short[start : start + len(some)]
+            cost = costs.of(rows[:, None], candidates)
+            cost.masked_fill_(self._middle(centers, some)[:, candidates], torch.inf)
+            row, column = cheapest(cost, missing[start : start + len(some)])
+            claims.add_pairs(rows[row], candidates[column], -cost[row, column])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Costs:
+    """What the predictions of an image cost its boxes."""
+
+    boxes: Tensor
+    """(M, 4)"""
+    seen: Tensor
+    """(A, 4)"""
+    classes: SoftmaxCosts | SigmoidCosts
+    iou_weight: float
+
+    def of(self, box: Tensor, anchors: Tensor) -> Tensor:
+        """Give the costs of boxes and anchors whose shapes broadcast."""
+        overlaps = iou(gather(self.boxes, box), gather(self.seen, anchors))
+        return self.classes.of(box, anchors) - overlaps.add_(TINY_IOU).log_().mul_(self.iou_weight)

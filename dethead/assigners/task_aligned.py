@@ -3,15 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from dethead.assigners.claims import Claims, cheapest
-from dethead.assigners.class_costs import label_shares, pair_sums
-from dethead.assigners.geometry import centers, inside
+from dethead.assigners.claims import Claims, cheapest_pairs
+from dethead.assigners.class_costs import Labels
+from dethead.assigners.geometry import Centers, find_centers
 from dethead.assigners.ignoring import box_chunks, check_ignore_overlap, settle
+from dethead.assigners.overlapping import gather
 from dethead.assigners.predictions import checked
 from dethead.boxes import iou
 from dethead.structures import Anchors, Assignment, GroundTruth, Predictions
@@ -39,6 +40,8 @@ class TaskAlignedAssigner:
         beta: exponent of the IoU.
         ignore_overlap: an anchor that is not positive and has this share of its area in one ignore region is
             IGNORE.
+        use_confidence: False where the confidence is not taught: s is the probability alone then, and 1
+            where the class is unknown.
 
     Source: Feng et al. 2021 (TOOD), https://arxiv.org/abs/2108.07755, section 3.2.
     """
@@ -47,6 +50,7 @@ class TaskAlignedAssigner:
     alpha: float = 1.0
     beta: float = 6.0
     ignore_overlap: float = 0.5
+    use_confidence: bool = True
     needs_predictions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -67,46 +71,62 @@ class TaskAlignedAssigner:
             ValueError: no predictions, or some that do not fit or are not finite.
         """
         predictions = checked(predictions, truth, anchors)
-        points = centers(anchors.boxes)
+        centers = find_centers(anchors)
         boxes, quality = [], []
         for one, *seen in zip(truth, *predictions, strict=True):
-            boxes.append(self._match(points, one, Predictions(*seen)))
-            quality.append(self._quality(boxes[-1], one, Predictions(*seen)))
+            pairs = _Pairs(one.boxes, Labels.shares(one), Predictions(*seen), self.use_confidence)
+            boxes.append(self._match(centers, pairs))
+            quality.append(self._quality(boxes[-1], pairs))
         return settle(anchors, truth, boxes, self.ignore_overlap, seen=predictions.boxes, quality=quality)
 
-    def _match(self, points: Tensor, truth: GroundTruth, seen: Predictions) -> Tensor:
-        """(A,) the box each anchor answers for, -1 for none; ``seen`` is of this image alone."""
-        claims, shares = Claims(len(points), seen.boxes), label_shares(truth)
-        for start, some in box_chunks(truth.boxes, len(points)):
-            overlaps = iou(some[:, None], seen.boxes)
-            classes = pair_sums(shares[start : start + len(some)], seen.class_probabilities)
-            labelled = shares[start : start + len(some)].any(dim=1, keepdim=True)
-            alignment = self._log_alignment(classes.where(labelled, 1.0) * seen.confidence, overlaps)
-            taken = _best(alignment.where(inside(points, some), -torch.inf), self.top_k)
-            claims.add(start, taken, overlaps)
+    def _match(self, centers: Centers, pairs: "_Pairs") -> Tensor:
+        """(A,) the box each anchor answers for, -1 for none."""
+        claims = Claims(centers.count, pairs.seen.boxes)
+        for start, some in box_chunks(pairs.boxes, centers.count):
+            row, anchors = centers.mask(centers.inside(some)).nonzero().unbind(dim=1)
+            overlaps = pairs.overlaps(row + start, anchors)
+            alignment = self._log_alignment(pairs.scores(row + start, anchors), overlaps)
+            taken = cheapest_pairs(row, -alignment, row.new_full((len(some),), self.top_k))
+            claims.add_pairs(row[taken] + start, anchors[taken], overlaps[taken])
         return claims.box
 
     def _log_alignment(self, scores: Tensor, overlaps: Tensor) -> Tensor:
         """Log of t, -inf where it is 0."""
         return torch.xlogy(self.alpha, scores) + torch.xlogy(self.beta, overlaps)
 
-    def _quality(self, box: Tensor, truth: GroundTruth, seen: Predictions) -> Tensor:
+    def _quality(self, box: Tensor, pairs: "_Pairs") -> Tensor:
         """(A,) t, scaled for each box to the best IoU of its anchors; 0 where there is no box."""
-        rows = (box >= 0).nonzero()[:, 0]
-        mine = box[rows]
-        overlaps = iou(seen.boxes[rows], truth.boxes[mine])
-        shares = label_shares(truth)[mine]
-        classes = (shares * seen.class_probabilities[rows]).sum(dim=1).where(shares.any(dim=1), 1.0)
-        alignment = self._log_alignment(classes * seen.confidence[rows], overlaps)
-        relative = (alignment - _highest(alignment, mine, len(truth.boxes))).exp()
+        anchors = (box >= 0).nonzero()[:, 0]
+        mine = box[anchors]
+        overlaps = pairs.overlaps(mine, anchors)
+        alignment = self._log_alignment(pairs.scores(mine, anchors), overlaps)
+        relative = (alignment - _highest(alignment, mine, len(pairs.boxes))).exp()
         quality = overlaps.new_zeros(len(box))
-        quality[rows] = relative * _highest(overlaps, mine, len(truth.boxes))
+        quality[anchors] = relative * _highest(overlaps, mine, len(pairs.boxes))
         return quality
 
 
-def _best(alignment: Tensor, count: int) -> Tensor:
-    """(N, A) bool: the ``count`` highest of each row above -inf."""
-    return cheapest(-alignment, torch.full((len(alignment),), count, device=alignment.device))
+class _Pairs(NamedTuple):
+    """The boxes of an image, and what was predicted for it; to be asked by (P,) boxes and (P,) anchors."""
+
+    boxes: Tensor
+    """(M, 4)"""
+    labels: Labels
+    """Shares."""
+    seen: Predictions
+    """Of this image alone."""
+    use_confidence: bool
+
+    def overlaps(self, box: Tensor, anchors: Tensor) -> Tensor:
+        """(P,) IoU of prediction and box."""
+        return iou(gather(self.boxes, box), gather(self.seen.boxes, anchors))
+
+    def scores(self, box: Tensor, anchors: Tensor) -> Tensor:
+        """(P,) score of the box's class."""
+        classes = self.labels.sums(box, lambda classes: self.seen.class_probabilities[anchors, classes])
+        labelled = self.labels.weights.any(dim=1)
+        scores = classes.where(labelled[box], 1.0)
+        return scores * self.seen.confidence[anchors] if self.use_confidence else scores
 
 
 def _highest(values: Tensor, box: Tensor, boxes: int) -> Tensor:

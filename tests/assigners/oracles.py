@@ -149,27 +149,38 @@ def log(value: float) -> float:
     return max(math.log(value), -100.0) if value > 0 else -100.0
 
 
-def class_cost(scene: Scene, row: int, anchor: int, kind: str) -> float:
+def class_cost(scene: Scene, row: int, anchor: int, kind: str, confident: bool) -> float:
     if not scene.known[row]:
         return 0.0
     targets, cost = scene.targets[row], 0.0
     for target, probability in zip(targets, scene.probabilities[anchor], strict=True):
-        joint = probability * scene.confidence[anchor]
+        factors = [probability, scene.confidence[anchor]] if confident else [probability]
         if kind == "softmax":
-            cost -= target / sum(targets) * log(joint)
+            cost -= target / sum(targets) * log(math.prod(factors))
         else:
-            root = math.sqrt(joint)
-            cost -= target * log(root) + (1 - target) * log(1 - root)
+            mean = math.prod(factors) ** (1 / len(factors))
+            cost -= target * log(mean) + (1 - target) * log(1 - mean)
     return cost
 
 
-def sim_ota(scene: Scene, kind: str, radius: float = 2.5, iou_weight: float = 3.0, best: int = 10) -> Answer:
-    """Ge et al. 2021, section 2.1 (SimOTA); the costs literally, with the 1e6 of YOLOX's code."""
+def sim_ota(
+    scene: Scene,
+    kind: str,
+    radius: float = 2.5,
+    iou_weight: float = 3.0,
+    best: int = 10,
+    in_box: bool = True,
+    confident: bool = True,
+) -> Answer:
+    """Ge et al. 2021, section 2.1 (SimOTA); the costs literally, with the 1e6 of YOLOX's code.
+
+    ``in_box`` False: a box's square alone counts, as in YOLOX's code since 0.3.
+    """
     reaches = [radius * scene.stride(i) for i in range(len(scene.anchors))]
     candidates = [
         i
         for i, anchor in enumerate(scene.anchors)
-        if any(inside(anchor, box) or near(anchor, box, reaches[i]) for box in scene.boxes)
+        if any((in_box and inside(anchor, box)) or near(anchor, box, reaches[i]) for box in scene.boxes)
     ]
     claims: dict[int, int] = {}
     paid: dict[int, float] = {}
@@ -179,8 +190,8 @@ def sim_ota(scene: Scene, kind: str, radius: float = 2.5, iou_weight: float = 3.
         costs = {}
         for i in candidates:
             anchor = scene.anchors[i]
-            both = inside(anchor, box) and near(anchor, box, reaches[i])
-            costs[i] = class_cost(scene, row, i, kind) - iou_weight * math.log(overlaps[i] + 1e-8)
+            both = (inside(anchor, box) or not in_box) and near(anchor, box, reaches[i])
+            costs[i] = class_cost(scene, row, i, kind, confident) - iou_weight * math.log(overlaps[i] + 1e-8)
             costs[i] += 0.0 if both else 1e6
         for i in sorted(candidates, key=lambda i, c=costs: (c[i], i))[:k]:
             if costs[i] < paid.get(i, math.inf):
@@ -189,21 +200,23 @@ def sim_ota(scene: Scene, kind: str, radius: float = 2.5, iou_weight: float = 3.
     return answer(scene, claims, quality)
 
 
-def alignment(scene: Scene, row: int, anchor: int, alpha: float, beta: float) -> float:
+def alignment(scene: Scene, row: int, anchor: int, alpha: float, beta: float, confident: bool) -> float:
     labels = sum(scene.targets[row])
-    score = scene.confidence[anchor]
+    score = scene.confidence[anchor] if confident else 1.0
     if scene.known[row] and labels:
         terms = zip(scene.targets[row], scene.probabilities[anchor], strict=True)
         score *= sum(target * probability for target, probability in terms) / labels
     return float(score**alpha * overlap(scene.seen[anchor], scene.boxes[row]) ** beta)
 
 
-def task_aligned(scene: Scene, k: int = 13, alpha: float = 1.0, beta: float = 6.0) -> Answer:
+def task_aligned(
+    scene: Scene, k: int = 13, alpha: float = 1.0, beta: float = 6.0, confident: bool = True
+) -> Answer:
     """Feng et al. 2021, section 3.2."""
     claims: dict[int, int] = {}
     for row, box in enumerate(scene.boxes):
         metric = {
-            i: alignment(scene, row, i, alpha, beta)
+            i: alignment(scene, row, i, alpha, beta, confident)
             for i, anchor in enumerate(scene.anchors)
             if inside(anchor, box)
         }
@@ -215,8 +228,8 @@ def task_aligned(scene: Scene, k: int = 13, alpha: float = 1.0, beta: float = 6.
     quality = {}
     for row, box in enumerate(scene.boxes):
         mine = [i for i in claims if claims[i] == row]
-        highest = max((alignment(scene, row, i, alpha, beta) for i in mine), default=0.0)
+        highest = max((alignment(scene, row, i, alpha, beta, confident) for i in mine), default=0.0)
         best = max((overlap(scene.seen[i], box) for i in mine), default=0.0)
         for i in mine:
-            quality[i] = alignment(scene, row, i, alpha, beta) / highest * best
+            quality[i] = alignment(scene, row, i, alpha, beta, confident) / highest * best
     return answer(scene, claims, quality)

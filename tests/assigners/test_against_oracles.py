@@ -19,10 +19,26 @@ CASES = {
         SimOTAAssigner("sigmoid", center_radius=0.75, iou_weight=0.5, top_ious=25),
         partial(oracles.sim_ota, kind="sigmoid", radius=0.75, iou_weight=0.5, best=25),
     ),
+    "sim-ota-square": (
+        SimOTAAssigner("sigmoid", center_radius=1.5, center_only=True),
+        partial(oracles.sim_ota, kind="sigmoid", radius=1.5, in_box=False),
+    ),
+    "sim-ota-sigmoid-of-classes": (
+        SimOTAAssigner("sigmoid", use_confidence=False),
+        partial(oracles.sim_ota, kind="sigmoid", confident=False),
+    ),
+    "sim-ota-softmax-of-classes": (
+        SimOTAAssigner("softmax", use_confidence=False),
+        partial(oracles.sim_ota, kind="softmax", confident=False),
+    ),
     "task-aligned": (TaskAlignedAssigner(), oracles.task_aligned),
     "task-aligned-4": (
         TaskAlignedAssigner(top_k=4, alpha=0.5, beta=2.0),
         partial(oracles.task_aligned, k=4, alpha=0.5, beta=2.0),
+    ),
+    "task-aligned-of-classes": (
+        TaskAlignedAssigner(use_confidence=False),
+        partial(oracles.task_aligned, confident=False),
     ),
 }
 

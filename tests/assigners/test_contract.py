@@ -11,6 +11,7 @@ from dethead.assigners import (
     MaxIoUAssigner,
     SimOTAAssigner,
     TaskAlignedAssigner,
+    claims,
     grid_pairs,
     ignoring,
     overlapping,
@@ -145,7 +146,8 @@ def test_no_tensor_has_boxes_times_anchors_when_chunks_are_small(assigner, monke
     truth, predictions = batch((60,))
     with Largest() as largest:
         assign(assigner, truth, predictions)
-    assert largest.numbers <= 4 * len(ANCHORS.boxes)  # 4: sides of a box, or classes
+    # 4: sides of a box, or classes; some fill up their last stretch
+    assert largest.numbers <= 4 * (len(ANCHORS.boxes) + claims.STRETCH)
 
 
 def test_boxes_in_another_order_give_the_same_matches(assigner):
@@ -166,6 +168,22 @@ def test_of_two_equal_objects_the_first_has_all_anchors(assigner):
     assert torch.equal(
         assign(assigner, [twice], predictions).matched, assign(assigner, [one], predictions).matched
     )
+
+
+def off_the_grid(anchors):
+    """The same anchors, the first one moved by less than anything here notices, but not a grid any more."""
+    boxes = anchors.boxes.clone()
+    boxes[0] += torch.tensor([0.0, 0.0, 2e-3, 0.0])
+    return anchors._replace(boxes=boxes)
+
+
+def test_anchors_off_the_grid_are_assigned_as_those_on_it(assigner):
+    for seed in range(5):
+        truth, predictions = batch(seed=seed)
+        off = off_the_grid(ANCHORS)
+        assert grid_pairs.find_grid(off) is None
+        first, other = (assign(assigner, truth, predictions, anchors) for anchors in (ANCHORS, off))
+        assert torch.equal(first.matched, other.matched)
 
 
 def test_images_are_assigned_together_as_one_by_one(assigner):
@@ -210,6 +228,14 @@ def test_autocast_and_half_precision_predictions_change_nothing_but_their_roundi
     with torch.autocast("cpu", torch.bfloat16):
         half = looking(ANCHORS, truth, rounded)
     assert_same(half, looking(ANCHORS, truth, Predictions(*(part.float() for part in rounded))))
+
+
+def test_boxes_in_float64_are_matched_as_in_float32(assigner):
+    truth, predictions = batch()
+    double = [one._replace(boxes=one.boxes.double()) for one in truth]
+    assert torch.equal(
+        assign(assigner, double, predictions).matched, assign(assigner, truth, predictions).matched
+    )
 
 
 def test_predictions_are_needed(looking):
