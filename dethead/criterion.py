@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,12 @@ from dethead.boxes import Codec, iou
 from dethead.losses.checks import trusted
 from dethead.losses.confidence import confidence_bce
 from dethead.losses.mining import hard_negatives
+from dethead.losses.one_pass import DTYPES, Lesson, Parts, take_apart
 from dethead.losses.penalty import l2_penalty
+from dethead.losses.positives import Positives as Positives
+from dethead.losses.positives import embeddings_at, look_up
 from dethead.normalisers import Counts, Normaliser, by_positives, count
-from dethead.schemes import ClassScheme
+from dethead.schemes.interface import ClassScheme, background_of
 from dethead.structures import (
     BACKGROUND,
     IGNORE,
@@ -55,29 +58,6 @@ class Term:
     normaliser: Normaliser = by_positives
 
 
-class Positives(NamedTuple):
-    """The P positive anchors of a batch, in the order of ``(matched >= 0).nonzero()``."""
-
-    image: Tensor
-    """(P,) place in the batch."""
-    anchor: Tensor
-    """(P,) place among the anchors."""
-    output: HeadOutput
-    """(P, C + 5) and (P, E): what the head says there."""
-    targets: Tensor
-    """(P, C) labels of the matched boxes, in [0, 1]; zeros where the class is unknown."""
-    class_known: Tensor
-    """(P,) bool"""
-    boxes: Tensor
-    """(P, 4) matched boxes."""
-    anchors: Tensor
-    """(P, 4)"""
-    weights: Tensor | None
-    """(P,) sample weights of the matched boxes; None: 1 each."""
-    teacher: HeadOutput | None
-    """(P, C + 5) what a teacher says there, in distillation."""
-
-
 ExtraLoss = Callable[[Positives], Tensor]
 """The positives -> (P,) unreduced loss."""
 
@@ -107,6 +87,9 @@ class DetectionLoss(nn.Module):
         class_l2: factor on the sum of squares of the head's class weights.
         observe: whether ``LossTerms.seen`` says what each class got. It is what schemes with
             ``uses_classes_seen`` live on, and costs a backward pass from the class term to the class logits.
+        one_pass: take the output apart, and teach background where the scheme says what it costs, by
+            ``losses.one_pass``. The results are those of plain autograd to rounding, for less time and
+            memory. False: plain autograd throughout, which can be differentiated twice.
 
     Raises:
         ValueError: settings that do not fit each other.
@@ -129,6 +112,7 @@ class DetectionLoss(nn.Module):
         extra: Mapping[str, tuple[Term, ExtraLoss]] | None = None,
         class_l2: float = 0.0,
         observe: bool = False,
+        one_pass: bool = True,
     ) -> None:
         super().__init__()
         if confidence_target not in ("one", "iou", "quality"):
@@ -157,7 +141,7 @@ class DetectionLoss(nn.Module):
         self.confidence_loss = confidence_loss
         self.confidence_target, self.hard_negatives = confidence_target, hard_negatives
         self.extra = dict(extra or {})
-        self.class_l2, self.observe = class_l2, observe
+        self.class_l2, self.observe, self.one_pass = class_l2, observe, one_pass
 
     @trusted()  # the truth is checked where it is read, and a nan shows in the gradient's norm
     def forward(
@@ -195,16 +179,24 @@ class DetectionLoss(nn.Module):
         _check(output, assignment, truth, anchors)
         counts = count(assignment) if counts is None else counts
         targets = torch.cat([self.scheme.targets(one.targets) for one in truth])
-        positives = _positives(output, assignment, truth, targets, anchors.boxes, teacher)
+        image, anchor = (assignment.matched >= 0).nonzero(as_tuple=True)
+        parts = self._take_apart(
+            output.raw, image, anchor, self._lesson(output.raw, assignment, counts, seen)
+        )
+        here = HeadOutput(parts.rows, embeddings_at(output, image, anchor))
+        positives = look_up(here, image, anchor, assignment, truth, targets, anchors.boxes, teacher)
         images = len(truth)
 
         def enter(term: Term, loss: Tensor) -> Tensor:
             per_image = loss.sum(dim=1) if loss.ndim == 2 else _per_image(loss, positives.image, images)
             return term.weight * (per_image / term.normaliser(counts, assignment)).sum()
 
-        logits, class_targets, class_loss = self._class_loss(output, assignment, positives, seen)
+        everywhere = output if self.class_on == "all" and parts.background is None else None
+        logits, class_targets, class_loss = self._class_loss(everywhere, assignment, positives, seen)
         class_scalar = enter(self.class_term, class_loss)
-        confidence = self._confidence_loss(output, assignment, positives)
+        if parts.background is not None:
+            class_scalar = class_scalar + parts.background
+        confidence = self._confidence_loss(parts.confidence, assignment, positives)
         box = self.box_loss(positives.output.box_deltas, positives.boxes, positives.anchors, self.codec)
         extra = {
             name: enter(term, _weighted(loss(positives), positives.weights))
@@ -218,9 +210,30 @@ class DetectionLoss(nn.Module):
             enter(self.confidence_term, confidence),
             enter(self.box_term, _weighted(box, positives.weights)),
         ]
-        now = _classes_seen(class_scalar, logits, class_targets) if self.observe else None
+        now = _classes_seen(class_scalar, logits, class_targets, parts.slopes) if self.observe else None
         total = torch.stack([*scalars, *extra.values()]).sum()
         return LossTerms(total, scalars[0], scalars[1], scalars[2], extra, now)
+
+    def _lesson(
+        self, raw: Tensor, assignment: Assignment, counts: Counts, seen: ClassesSeen | None
+    ) -> Lesson | None:
+        """What background is taught in one pass; None: nothing, or not so."""
+        if not (self.one_pass and self.class_on == "all" and raw.requires_grad and raw.dtype in DTYPES):
+            return None
+        loss = background_of(self.scheme, raw[..., :-5], seen)
+        if loss is None or not torch.is_grad_enabled():
+            return None
+        divisor = self.class_term.normaliser(counts, assignment).to(
+            torch.promote_types(raw.dtype, torch.float32)
+        )
+        of_image = (self.class_term.weight / divisor).expand(len(raw)).unsqueeze(1)
+        return Lesson(loss, of_image * (assignment.matched == BACKGROUND), self.observe)
+
+    def _take_apart(self, raw: Tensor, image: Tensor, anchor: Tensor, lesson: Lesson | None) -> Parts:
+        if not self.one_pass:
+            return Parts(raw[image, anchor], raw[..., -5], None, None)
+        parts: Parts = take_apart(raw, image, anchor, lesson)
+        return parts
 
     def _class_quality(self, assignment: Assignment, positives: Positives) -> Tensor | None:
         """(P,) what class targets are scaled by, in [0, 1], whatever the confidence is taught; None: 1."""
@@ -250,21 +263,24 @@ class DetectionLoss(nn.Module):
 
     def _class_loss(
         self,
-        output: HeadOutput,
+        everywhere: HeadOutput | None,
         assignment: Assignment,
         positives: Positives,
         seen: ClassesSeen | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits and targets (N, C), and the loss: (P,) of the positives, or (B, A) of all anchors."""
+        """Logits and targets (N, C), and the loss: (P,) of the positives, or (B, A) of all anchors.
+
+        ``everywhere`` is the output whose anchors are all taught here; None: the positives alone are.
+        """
         targets, quality = positives.targets, self._class_quality(assignment, positives)
         if quality is not None:
             targets = targets * quality.unsqueeze(1)
-        if self.class_on == "positives":
+        if everywhere is None:
             logits = positives.output.class_logits
             loss = self.scheme.loss(logits, targets, seen, ~positives.class_known)
             return logits, targets, _weighted(loss, positives.weights)
         matched = assignment.matched
-        logits = output.class_logits.flatten(0, 1)
+        logits = everywhere.class_logits.flatten(0, 1)
         rows = positives.image * matched.shape[1] + positives.anchor
         of_all = logits.new_zeros(logits.shape, dtype=targets.dtype).index_copy(0, rows, targets)
         ignored = (matched == IGNORE).flatten().index_copy(0, rows, ~positives.class_known)
@@ -273,14 +289,14 @@ class DetectionLoss(nn.Module):
             loss = loss * torch.ones_like(loss).index_copy(0, rows, positives.weights.to(loss.dtype))
         return logits, of_all, loss.view(matched.shape)
 
-    def _confidence_loss(self, output: HeadOutput, assignment: Assignment, positives: Positives) -> Tensor:
-        """(B, A) unreduced."""
+    def _confidence_loss(self, logits: Tensor, assignment: Assignment, positives: Positives) -> Tensor:
+        """(B, A) unreduced, of (B, A) logits."""
         matched, quality = assignment.matched, self._confidence_quality(assignment, positives)
         targets = (matched >= 0).float()
         if quality is not None:
             targets[positives.image, positives.anchor] = quality.to(targets.dtype)
         ignored = matched < 0 if self.confidence_on == "positives" else matched == IGNORE
-        loss = self.confidence_loss(output.confidence_logits, targets, ignore=ignored)
+        loss = self.confidence_loss(logits, targets, ignore=ignored)
         if self.hard_negatives is not None:
             background = matched == BACKGROUND
             kept = hard_negatives(loss, background, len(positives.image), self.hard_negatives)
@@ -297,44 +313,6 @@ class DetectionLoss(nn.Module):
         return self.class_l2 * l2_penalty(class_rows)
 
 
-def _positives(
-    output: HeadOutput,
-    assignment: Assignment,
-    truth: Sequence[GroundTruth],
-    targets: Tensor,
-    anchors: Tensor,
-    teacher: HeadOutput | None,
-) -> Positives:
-    """Look up what the positives answer for; ``targets`` (sum of M, C) are those of all boxes."""
-    matched = assignment.matched
-    image, anchor = (matched >= 0).nonzero(as_tuple=True)
-    # Row of each image's first box when the boxes of all images are put one after the other.
-    starts = torch.tensor([0, *(len(one.boxes) for one in truth)], device=matched.device).cumsum(0)
-    row = starts[image] + matched[image, anchor]
-    weights = None
-    if any(one.weights is not None for one in truth):
-        weights = torch.cat(
-            [one.boxes.new_ones(len(one.boxes)) if one.weights is None else one.weights for one in truth]
-        )[row]
-    return Positives(
-        image,
-        anchor,
-        _rows(output, image, anchor),
-        targets[row],
-        torch.cat([one.class_known for one in truth])[row],
-        torch.cat([one.boxes for one in truth])[row],
-        anchors[anchor],
-        weights,
-        None if teacher is None else _rows(teacher, image, anchor),
-    )
-
-
-def _rows(output: HeadOutput, image: Tensor, anchor: Tensor) -> HeadOutput:
-    # One gather for all branches: its backward writes into one tensor of the output's size, not three.
-    embeddings = None if output.embeddings is None else output.embeddings[image, anchor]
-    return HeadOutput(output.raw[image, anchor], embeddings)
-
-
 def _weighted(loss: Tensor, weights: Tensor | None) -> Tensor:
     return loss if weights is None else loss * weights.to(loss.dtype)
 
@@ -344,16 +322,21 @@ def _per_image(loss: Tensor, image: Tensor, images: int) -> Tensor:
     return loss.new_zeros(images).index_add(0, image, loss)
 
 
-def _classes_seen(class_term: Tensor, logits: Tensor, targets: Tensor) -> ClassesSeen | None:
-    """Look at the gradient that the class term, weighted and divided, sends into the (N, C) class logits."""
+def _classes_seen(
+    class_term: Tensor, logits: Tensor, targets: Tensor, elsewhere: Tensor | None
+) -> ClassesSeen | None:
+    """Look at the gradient that the class term, weighted and divided, sends into the (N, C) class logits.
+
+    ``elsewhere``: (C,) what it sends into those of background, if they are not among them.
+    """
     if not class_term.requires_grad:
         return None
     (gradient,) = torch.autograd.grad(class_term, logits, retain_graph=True)
     size, yes = gradient.abs().float(), targets > 0
     nothing = torch.zeros_like(size)
-    return ClassesSeen(
-        targets.sum(dim=0).float(), size.where(yes, nothing).sum(dim=0), size.where(~yes, nothing).sum(dim=0)
-    )
+    no = size.where(~yes, nothing).sum(dim=0)
+    no = no if elsewhere is None else no + elsewhere.float()
+    return ClassesSeen(targets.sum(dim=0).float(), size.where(yes, nothing).sum(dim=0), no)
 
 
 def _check(

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dethead.losses.background import Background
 from dethead.structures import ClassesSeen
 
 Prior = float | Sequence[float] | None
@@ -69,6 +70,26 @@ class ClassScheme(Protocol):
     def probabilities(self, logits: Tensor) -> Tensor:
         """(..., C) class probabilities in [0, 1], at least float32, of (..., C) ``logits``."""
         ...
+
+
+def background_of(scheme: ClassScheme, logits: Tensor, seen: ClassesSeen | None) -> Background | None:
+    """Give what rows of zeros cost under a scheme, if it says so by a method ``background(logits, seen)``.
+
+    Such a scheme promises that no row's loss depends on another row. Schemes without the method, and those
+    that take it from a class whose loss they replace, are taught background by their ``loss``.
+
+    Args:
+        scheme: of any class.
+        logits: (..., C), whose values do not matter.
+        seen: as in ``ClassScheme.loss``.
+    """
+    for kind in type(scheme).__mro__:
+        if "background" in vars(kind):
+            given: Background = kind.background(scheme, logits, seen)  # type: ignore[attr-defined]
+            return given
+        if vars(kind).keys() & {"loss", "_loss"}:
+            break
+    return None
 
 
 def class_prior(num_classes: int, prior: Prior) -> Tensor:

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from dethead.boxes import at_least_float32
-from dethead.losses import classification
+from dethead.losses import background, classification
+from dethead.losses.background import Background
+from dethead.losses.classification.longtail import equalizing_weight
 from dethead.schemes.interface import Prior, as_tensor, check_not_negative, class_prior
 from dethead.schemes.weighted import Weighted
 from dethead.structures import ClassesSeen
@@ -67,6 +71,10 @@ class SigmoidBCE(Sigmoid):
             **shared,
         )
 
+    def background(self, logits: Tensor, seen: ClassesSeen | None) -> Background:
+        weight = as_tensor(self.neg_weight, logits)
+        return Background(background.bce, 1.0 if weight is None else weight)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Focal(Sigmoid):
@@ -85,6 +93,9 @@ class Focal(Sigmoid):
     def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
         return classification.sigmoid_focal(logits, targets, alpha=self.alpha, gamma=self.gamma, **shared)
 
+    def background(self, logits: Tensor, seen: ClassesSeen | None) -> Background:
+        return _focal(self.gamma, 1.0 if self.alpha is None else 1 - self.alpha)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigmoidPoly1(Sigmoid):
@@ -94,6 +105,9 @@ class SigmoidPoly1(Sigmoid):
 
     def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
         return classification.poly1(logits, targets, epsilon=self.epsilon, activation="sigmoid", **shared)
+
+    def background(self, logits: Tensor, seen: ClassesSeen | None) -> Background:
+        return Background(partial(background.poly1, epsilon=self.epsilon))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +125,9 @@ class QualityFocal(Sigmoid):
 
     def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
         return classification.quality_focal(logits, targets, beta=self.beta, **shared)
+
+    def background(self, logits: Tensor, seen: ClassesSeen | None) -> Background:
+        return _focal(self.beta)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +147,9 @@ class Varifocal(Sigmoid):
 
     def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
         return classification.varifocal(logits, targets, alpha=self.alpha, gamma=self.gamma, **shared)
+
+    def background(self, logits: Tensor, seen: ClassesSeen | None) -> Background:
+        return _focal(self.gamma, self.alpha)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +172,11 @@ class Asymmetric(Sigmoid):
         return classification.asymmetric(
             logits, targets, gamma_pos=self.gamma_pos, gamma_neg=self.gamma_neg, clip=self.clip, **shared
         )
+
+    def background(self, logits: Tensor, seen: ClassesSeen | None) -> Background:
+        if self.clip == 0:
+            return _focal(self.gamma_neg)
+        return Background(partial(background.asymmetric, gamma=self.gamma_neg, clip=self.clip))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,14 +214,32 @@ class Equalization(Sigmoid):
     alpha: float = 4.0
 
     def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
-        nothing = logits.new_zeros(logits.shape[1])
+        positive, negative = self._gradients(logits, seen)
         return classification.equalization(
             logits,
             targets,
-            positive_gradient=nothing if seen is None else seen.yes_gradient,
-            negative_gradient=nothing if seen is None else seen.no_gradient,
+            positive_gradient=positive,
+            negative_gradient=negative,
             gamma=self.gamma,
             mu=self.mu,
             alpha=self.alpha,
             **shared,
         )
+
+    def background(self, logits: Tensor, seen: ClassesSeen | None) -> Background:
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        positive, negative = (of.to(dtype) for of in self._gradients(logits, seen))
+        weight = equalizing_weight(positive, negative, gamma=self.gamma, mu=self.mu)
+        return Background(background.bce, weight)
+
+    def _gradients(self, logits: Tensor, seen: ClassesSeen | None) -> tuple[Tensor, Tensor]:
+        """(C,) what pulled each class up and what pushed it down so far."""
+        if seen is not None:
+            return seen.yes_gradient, seen.no_gradient
+        nothing = logits.new_zeros(logits.shape[-1])
+        return nothing, nothing
+
+
+def _focal(gamma: float, weight: float = 1.0) -> Background:
+    """The loss that fades where a "no" is already given, whose powers of the "yes" terms differ."""
+    return Background(background.bce if gamma == 0 else partial(background.focal, gamma=gamma), weight)

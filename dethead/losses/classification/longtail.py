@@ -229,9 +229,14 @@ def equalization(
     rows = prepare(logits, targets, class_weights, sample_weights, ignore_index, ignore)
     positive = per_class("positive_gradient", positive_gradient, rows.values)
     negative = per_class("negative_gradient", negative_gradient, rows.values)
-    balance = (gamma * (positive / negative.clamp(min=1e-10) - mu)).sigmoid()
-    neg_weight = balance.where(positive + negative > 0, 1.0)
+    neg_weight = equalizing_weight(positive, negative, gamma=gamma, mu=mu)
     return weighted_bce(rows, 1 + alpha * (1 - neg_weight), neg_weight)
+
+
+def equalizing_weight(positive: Tensor, negative: Tensor, *, gamma: float, mu: float) -> Tensor:
+    """(C,) weight of the "no" terms of ``equalization``; 1 for a class without any gradient yet."""
+    balance = (gamma * (positive / negative.clamp(min=1e-10) - mu)).sigmoid()
+    return balance.where(positive + negative > 0, 1.0)
 
 
 def _counts(class_counts: Tensor, like: Tensor) -> Tensor:
