@@ -1,5 +1,6 @@
 """Files that are written: their folders are checked before the work, and no file is seen half written."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -50,6 +51,12 @@ def write_atomically(path: Path, text: str) -> None:
     with naming(path):
         part.write_text(text, encoding="utf-8")
         os.replace(part, path)
+
+
+def sha256_of(path: Path) -> str:
+    """Give the sha256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

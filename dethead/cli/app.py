@@ -20,6 +20,11 @@ DataOption = Annotated[Path, typer.Option("--data", help="Data folder: annotatio
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 WorkersOption = Annotated[int | None, typer.Option(min=0, help="Processes that read images.")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads of PyTorch.")]
+WeightsOption = Annotated[Path | None, typer.Option("--weights", help="File of backbone weights.")]
+InitFromOption = Annotated[Path | None, typer.Option(help="Run whose weights are the start.")]
+TeacherOption = Annotated[Path | None, typer.Option(help="Run to follow, for loss.distillation.")]
+AnnotationsOption = Annotated[Path | None, typer.Option(help="In place of the one found.")]
+ImagesOption = Annotated[Path | None, typer.Option(help="In place of the folder found.")]
 TracebackOption = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
 
 
@@ -41,3 +46,11 @@ def set_threads(threads: int | None) -> None:
         import torch
 
         torch.set_num_threads(threads)
+
+
+def share_workers(wanted: int | None, processes: int) -> int:
+    """Give how many processes read images: as wanted, else this training's share of the cores but one."""
+    if wanted is not None:
+        return wanted
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, max(0, cores // processes - 1))

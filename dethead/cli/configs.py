@@ -30,14 +30,16 @@ def scenes(
 def show_config(
     config_file: Annotated[str | None, typer.Argument(help="YAML file or name of a shipped config.")] = None,
     overrides: Overrides = None,
-    list_shipped: Annotated[bool, typer.Option("--list", help="Name the shipped configs.")] = False,
+    list_shipped: Annotated[
+        bool, typer.Option("--list", help="Name what is shipped: configs, then ablations.")
+    ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="JSON schema, for editors.")] = False,
 ) -> None:
-    """Show a config with every default spelled out, the shipped configs, or the JSON schema."""
+    """Show a config with every default spelled out, what is shipped, or the JSON schema."""
     if schema:
         print(json.dumps(config.Run.model_json_schema(), indent=2))
     elif list_shipped:
-        for name, path in config.shipped().items():
+        for name, path in [*config.shipped().items(), *config.shipped_ablations().items()]:
             print(f"{name:32} {path}")
     elif config_file is None:
         raise config.ConfigError("name a config, or ask for --list or --schema")

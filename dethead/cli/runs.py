@@ -10,16 +10,22 @@ from rich.console import Console
 
 from dethead import config
 from dethead.cli.app import (
+    AnnotationsOption,
     ConfigArgument,
     DataOption,
     DeviceOption,
+    ImagesOption,
+    InitFromOption,
     Overrides,
     RunArgument,
+    TeacherOption,
     ThreadsOption,
+    WeightsOption,
     WorkersOption,
     app,
     is_main,
     set_threads,
+    share_workers,
 )
 from dethead.files import prepare_file, write_json
 
@@ -31,17 +37,17 @@ def train(
     out: Annotated[Path, typer.Option(help="Run folder to make.")],
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    weights: Annotated[Path | None, typer.Option(help="File of backbone weights.")] = None,
-    init_from: Annotated[Path | None, typer.Option(help="Run whose weights are the start.")] = None,
-    teacher: Annotated[Path | None, typer.Option(help="Run to follow, for loss.distillation.")] = None,
+    weights: WeightsOption = None,
+    init_from: InitFromOption = None,
+    teacher: TeacherOption = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
     threads: ThreadsOption = None,
     tracker: Annotated[list[str] | None, typer.Option(help="tensorboard, wandb, ...")] = None,
-    train_annotations: Annotated[Path | None, typer.Option(help="In place of the one found.")] = None,
-    train_images: Annotated[Path | None, typer.Option(help="In place of the folder found.")] = None,
-    val_annotations: Annotated[Path | None, typer.Option(help="In place of the one found.")] = None,
-    val_images: Annotated[Path | None, typer.Option(help="In place of the folder found.")] = None,
+    train_annotations: AnnotationsOption = None,
+    train_images: ImagesOption = None,
+    val_annotations: AnnotationsOption = None,
+    val_images: ImagesOption = None,
 ) -> None:
     """Train one run: a detector by a config, on a COCO-format data set."""
     run = config.load(config_file, overrides or ())
@@ -87,9 +93,9 @@ def evaluate(
 ) -> None:
     """Score a trained run: COCO mAP on a split of a data set."""
     from dethead.data import find_split
-    from dethead.evaluation import write_results
     from dethead.oracles import oracle_table
     from dethead.training import evaluate_run
+    from dethead.training.validation import write_detections
 
     set_threads(threads)
     prepare_file(json_file)
@@ -115,9 +121,7 @@ def evaluate(
     if json_file is not None:
         write_json(json_file, numbers)
     if detections is not None:
-        found = [done.detections[place] for place in range(len(done.coco))]
-        ids = done.coco.classes.category_ids
-        write_results(detections, done.coco.image_ids.tolist(), found, ids)
+        write_detections(detections, done.coco, done.detections)
 
 
 @app.command()
@@ -148,7 +152,4 @@ def predict(
 
 def _workers(wanted: int | None) -> int:
     """By default a process per core but one, shared among the processes of this machine."""
-    if wanted is not None:
-        return wanted
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, max(0, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+    return share_workers(wanted, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -1,16 +1,18 @@
 """Reading configs: files, shipped names, overrides, and errors a person can act on."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from dethead.config.sections import UNKNOWN_NAME, Run, Section
 from dethead.config.sections.schemes import SCHEME_SECTIONS, ClassScheme
+
+S = TypeVar("S", bound=Section)
 
 
 class ConfigError(ValueError):
@@ -28,7 +30,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Run:
         ConfigError: a line per mistake, with file, key, value and what would be right.
     """
     path = find(source)
-    values = _read_yaml(path)
+    values = read_yaml(path)
     for override in overrides:
         override_with(values, override)
     return check(values, str(path))
@@ -36,8 +38,17 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Run:
 
 def check(values: Any, source: str) -> Run:
     """Check the values of a config; ``source`` is named in the errors."""
+    return check_section(Run, values, source)
+
+
+def check_section(section: type[S], values: Any, source: str) -> S:
+    """Check the values of any section.
+
+    Raises:
+        ConfigError: a line per mistake, with ``source``, key, value and what would be right.
+    """
     try:
-        return Run.model_validate(values)
+        return section.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{source}: {_say(one, values)}" for one in error.errors())) from None
 
@@ -88,25 +99,57 @@ def dump(run: Run) -> str:
     return yaml.safe_dump(run.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
 
 
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Give nested sections as one mapping of dotted keys.
+
+    Example:
+        >>> flat({"seed": 0, "training": {"ema": {"decay": 0.9}}})
+        {'seed': 0, 'training.ema.decay': 0.9}
+    """
+    keys: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        keys |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return keys
+
+
 def shipped() -> dict[str, Path]:
     """Give the configs that come with dethead: name -> file."""
+    return {path.stem: path for path in sorted(_shipped_folder().glob("*.yaml"))}
+
+
+def shipped_ablations() -> dict[str, Path]:
+    """Give the ablations that come with dethead: name -> file."""
+    return {path.stem: path for path in sorted((_shipped_folder() / "ablations").glob("*.yaml"))}
+
+
+def _shipped_folder() -> Path:
     package = Path(str(resources.files("dethead")))
     installed = package / "configs"
-    folder = installed if installed.is_dir() else package.parent / "configs"  # a source checkout
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return installed if installed.is_dir() else package.parent / "configs"  # a source checkout
 
 
 def find(source: str | Path) -> Path:
     """Find a config by its path or, failing that, by the name of a shipped one."""
+    return _find(source, "config", shipped(), (".", "configs"))
+
+
+def find_ablation(source: str | Path) -> Path:
+    """Find an ablation by its path or, failing that, by the name of a shipped one."""
+    return _find(source, "ablation", shipped_ablations(), (".", "ablations", "configs/ablations"))
+
+
+def _find(source: str | Path, kind: str, known: Mapping[str, Path], folders: Sequence[str]) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    known = shipped()
-    if path.stem in known and path.suffix in ("", ".yaml") and str(path.parent) in (".", "configs"):
+    if path.stem in known and path.suffix in ("", ".yaml") and path.parent.as_posix() in folders:
         return known[path.stem]
     close = difflib.get_close_matches(path.stem, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"shipped: {', '.join(known)}"
-    raise ConfigError(f"{source}: no such config file; {hint}")
+    if kind == "config" and path.stem in shipped_ablations():
+        hint = "it is an ablation, which `dethead ablate` runs"
+    raise ConfigError(f"{source}: no such {kind} file; {hint}")
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -116,7 +159,13 @@ class _StrictLoader(yaml.SafeLoader):
 def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":  # what it brings in may be overwritten
+            continue
         key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, Hashable):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a key must be a word, got {key!r}", key_node.start_mark
+            )
         if key in seen:
             raise yaml.constructor.ConstructorError(
                 None, None, f"key {key!r} is given twice", key_node.start_mark
@@ -128,13 +177,31 @@ def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file as it is, unchecked.
+
+    Raises:
+        ConfigError: not readable, a key that is given twice, or no mapping.
+    """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not readable as YAML: {error}") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, source: str) -> dict[str, Any]:
+    """Read a mapping from YAML as it is, unchecked; ``source`` is named in the errors.
+
+    Raises:
+        ConfigError: not readable, a key that is given twice, or no mapping.
+    """
+    try:
+        values = yaml.load(text, _StrictLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: must be a mapping of sections, got {type(values).__name__}")
+        raise ConfigError(f"{source}: must be a mapping of sections, got {type(values).__name__}")
     return values
 
 
@@ -151,11 +218,20 @@ def override_with(values: dict[str, Any], override: str) -> None:
         value = yaml.load(text, _StrictLoader)
     except yaml.YAMLError:
         raise ConfigError(f"{override!r}: the value is not readable as YAML") from None
+    set_key(values, key, value)
+
+
+def set_key(values: dict[str, Any], key: str, value: Any) -> None:
+    """Put one value at a dotted key; what was there, also a whole section, is gone.
+
+    Raises:
+        ConfigError: the key leads through something that is no section.
+    """
     *path, last = key.split(".")
     for part in path:
         inner = values.setdefault(part, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"{override!r}: {part!r} is a value, not a section")
+            raise ConfigError(f"{key}: {part!r} is a value, not a section")
         values = inner
     values[last] = value
 

@@ -83,7 +83,8 @@ class Comparison:
             return "A and B are identical: no number differs."
         if math.isnan(ap.p_value):
             return "Nothing can be said about AP: it is undefined, or too few images have objects."
-        shown = f"AP {_points(ap.difference)}, {_range(ap.interval, self.level)}, p = {_p(ap.p_value)}"
+        interval = show_range(ap.interval, self.level)
+        shown = f"AP {show_points(ap.difference)}, {interval}, p = {show_p(ap.p_value)}"
         if 1 / (1 + self.resamples) > 1 - self.level:
             return f"Too few resamples to tell, {self.resamples}: {shown}."
         if ap.p_value > 1 - self.level:
@@ -152,7 +153,7 @@ def compare(
             a level outside (0, 1).
     """
     check_level(level)
-    _check_same(table_a, table_b)
+    check_same(table_a, table_b)
     a, b = (spread(table, resamples, seed, intervals, progress) for table in (table_a, table_b))
     labels = range(len(table_a.class_names))
     counted = (1 - level) * (1 + resamples) >= _NEEDED_BEYOND * len(labels)
@@ -211,8 +212,12 @@ def _differences(
     return tuple(Difference(name=name, **one, p_holm=p_holm) for name, one, p_holm in rows)
 
 
-def _check_same(a: MatchTable, b: MatchTable) -> None:
-    """Refuse to compare what was not measured on the same truth by the same rules."""
+def check_same(a: MatchTable, b: MatchTable) -> None:
+    """Refuse to compare what was not measured on the same truth by the same rules.
+
+    Raises:
+        ValueError: tables that differ in classes, rules, images or objects.
+    """
     if a.class_names != b.class_names:
         raise ValueError(f"the classes differ: {[*a.class_names]} and {[*b.class_names]}")
     if a.rules != b.rules:
@@ -239,10 +244,10 @@ def _table(title: str, what: str, rows: Sequence[Difference], level: float) -> "
     for name in ("images", "A", "B", "B - A", f"{100 * level:g} % interval", "p", "p, Holm"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        interval = "-" if math.isnan(row.interval.low) else _range(row.interval)
+        interval = "-" if math.isnan(row.interval.low) else show_range(row.interval)
         difference = "-" if math.isnan(row.difference) else f"{100 * row.difference:+.1f}"
         shares = (_percent(row.a), _percent(row.b), difference, interval)
-        table.add_row(Text(row.name), str(row.images), *shares, _p(row.p_value), _p(row.p_holm))
+        table.add_row(Text(row.name), str(row.images), *shares, show_p(row.p_value), show_p(row.p_holm))
     return table
 
 
@@ -250,16 +255,19 @@ def _percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.1f}"
 
 
-def _points(difference: float) -> str:
+def show_points(difference: float) -> str:
+    """Write a difference in percentage points, with its sign."""
     return f"{100 * difference:+.1f} points"
 
 
-def _range(interval: Interval, level: float | None = None) -> str:
+def show_range(interval: Interval, level: float | None = None) -> str:
+    """Write both ends in percentage points, after the level if it is given."""
     ends = f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
     return ends if level is None else f"{100 * level:g} % interval {ends}"
 
 
-def _p(value: float) -> str:
+def show_p(value: float) -> str:
+    """Write a p-value, ``-`` where it is undefined."""
     if math.isnan(value):
         return "-"
     return f"{value:.4f}" if value >= 1e-4 else "< 0.0001"

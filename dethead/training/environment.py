@@ -1,6 +1,5 @@
 """On what a run was trained: versions, commit, machine, and what its paths pointed at."""
 
-import hashlib
 import platform
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 import dethead
+from dethead.files import sha256_of
 from dethead.training.inputs import Inputs
 from dethead.training.run_folder import best_of
 
@@ -22,13 +22,6 @@ def environment(inputs: Inputs, accelerator: Accelerator) -> dict[str, Any]:
     """Give all of it as plain values for ``environment.json``; files by name and sha256."""
     device = accelerator.device
     cuda = device.type == "cuda"
-    files = {
-        "weights": inputs.weights,
-        "train": inputs.train.annotations,
-        "val": inputs.val.annotations,
-        "teacher": None if inputs.teacher is None else best_of(inputs.teacher),
-        "init_from": None if inputs.init_from is None else best_of(inputs.init_from),
-    }
     return {
         "dethead": dethead.__version__,
         "commit": _commit(),
@@ -41,13 +34,20 @@ def environment(inputs: Inputs, accelerator: Accelerator) -> dict[str, Any]:
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "command": sys.argv,
-        "files": {n: {"name": p.name, "sha256": _sha256(p)} for n, p in files.items() if p is not None},
+        "files": {n: {"name": p.name, "sha256": sha256_of(p)} for n, p in input_files(inputs).items()},
     }
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def input_files(inputs: Inputs) -> dict[str, Path]:
+    """Give the files that decide what a run comes to, by what they are; without those that are not used."""
+    files = {
+        "weights": inputs.weights,
+        "train": inputs.train.annotations,
+        "val": inputs.val.annotations,
+        "teacher": None if inputs.teacher is None else best_of(inputs.teacher),
+        "init_from": None if inputs.init_from is None else best_of(inputs.init_from),
+    }
+    return {name: path for name, path in files.items() if path is not None}
 
 
 def _commit() -> str | None:

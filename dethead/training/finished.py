@@ -65,7 +65,7 @@ class Evaluated:
     coco: CocoSet
     """The truth it was scored against."""
     detections: dict[int, Detections]
-    """By place in ``coco``, if they were asked for."""
+    """By place in ``coco``, of the images that could be read, if they were asked for."""
     oracles: dict[str, CocoMetrics]
     """With a branch replaced by the truth, by name of the oracle, if they were asked for."""
     is_main: bool

@@ -109,11 +109,27 @@ def open_data(run: Run, inputs: Inputs) -> RunData:
         DataError: anything wrong with the annotations.
         ConfigError: a class scheme that cannot express the truth, a list by class of another length.
     """
-    height, width = run.data.image_size
-    transform = TrainTransform(**run.data.augment.model_dump())
     train_set = _read(inputs.train, run, run.data.classes)
     # By name, also where the config takes all categories: their ids may differ between the files.
     val_set = _read(inputs.val, run, _chosen(run, train_set.classes.names))
+    return use_sets(run, inputs, train_set, val_set)
+
+
+def use_sets(run: Run, inputs: Inputs, train_set: CocoSet, val_set: CocoSet) -> RunData:
+    """Check two sets that are read against a run, and make its data of them.
+
+    Args:
+        run: the config, which reads the files as the one did that they were read for.
+        inputs: whose files they are.
+        train_set: read from ``inputs.train``.
+        val_set: from ``inputs.val``.
+
+    Raises:
+        DataError: fewer images than a batch.
+        ConfigError: a class scheme that cannot express the truth, a list by class of another length.
+    """
+    height, width = run.data.image_size
+    transform = TrainTransform(**run.data.augment.model_dump())
     _check_lists(run, train_set)
     _check_scheme(run, train_set, val_set)
     if len(train_set) < run.training.batch_size:

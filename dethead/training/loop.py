@@ -22,6 +22,7 @@ from dethead.data import EpochBatches, make_loader
 from dethead.detector import Detector
 from dethead.files import write_atomically
 from dethead.normalisers import Counts, add_counts, count
+from dethead.oracles import BranchOracles
 from dethead.running import RunningState, add_seen
 from dethead.structures import Assignment, Batch, ClassesSeen, HeadOutput, LossTerms
 from dethead.training import checkpoint, run_state
@@ -33,11 +34,11 @@ from dethead.training.inputs import Inputs, RunData, describe
 from dethead.training.optimisation import lr_factor, make_optimizer, set_lr
 from dethead.training.pictures import leave_pictures
 from dethead.training.progress import bar
-from dethead.training.record import Record, Window
+from dethead.training.record import Record, Window, write_validation
 from dethead.training.run_folder import RunFolder, best_of
 from dethead.training.signals import stop_requests
 from dethead.training.teacher import load_teacher
-from dethead.training.validation import Objective, Scored, score
+from dethead.training.validation import Objective, score
 
 MOST_OVERFLOWS = 50
 """fp16 steps in a row whose gradient overflows, before the run is given up."""
@@ -115,7 +116,7 @@ class Trainer:
     def _init_from(self, path: Path) -> None:
         values = checkpoint.load(best_of(path))
         taken = take_weights(self.detector, values["model"], values["classes"], self.data.class_names)
-        self._say(f"weights of {path}: {taken.describe()}")
+        self.say(f"weights of {path}: {taken.describe()}")
 
     # --- start and resume
 
@@ -133,7 +134,7 @@ class Trainer:
     def restore(self) -> None:
         """Take up the state of the last checkpoint, to the bit."""
         run_state.restore(self)
-        self._say(f"resumed at step {self.step} of {self.total_steps}")
+        self.say(f"resumed at step {self.step} of {self.total_steps}")
 
     # --- the run
 
@@ -332,6 +333,7 @@ class Trainer:
             # Each process has BatchNorm statistics of its own images; what is scored must be what is saved.
             for buffer in self.scored_detector.buffers():
                 buffer.copy_(broadcast(buffer))
+        last = self.step == self.total_steps
         with bar("validation", len(self.data.val), self.accelerator.is_main_process) as progress:
             scored = score(
                 self.scored_detector,
@@ -343,48 +345,39 @@ class Trainer:
                 objective=Objective(
                     self.assigner, self.postprocessor, partial(self._loss, detector=self.scored_detector)
                 ),
+                keep_detections=last,
+                oracles=BranchOracles(self.postprocessor, self.assigner) if last else None,
                 progress=progress,
             )
         self.validated = self.step
-        if self.accelerator.is_main_process:
-            self._write_down(scored)
-
-    def _write_down(self, scored: Scored) -> None:
-        metrics = scored.evaluator.compute()
-        epoch = self.step // self.steps_per_epoch
-        skipped = {name: int(one.unreadable.sum()) for name, one in self.data._asdict().items()}
-        totals = {"train_seconds": self.seconds, "parameters": self._parameters(), "unreadable": skipped}
-        if self.record.validation(metrics, scored.losses, self.step, epoch, totals):
-            values = {
-                "model": self.scored_detector.state_dict(),
-                "config": self.run.model_dump(mode="json"),
-                "classes": list(self.data.class_names),
-                "category_ids": list(self.data.category_ids),
-                "step": self.step,
-                "epoch": epoch,
-            }
-            checkpoint.save(values, self.folder.best)
-        left = self.seconds / self.step * (self.total_steps - self.step)
-        self._say(self.record.epoch_line(f"{epoch}/{self.settings.epochs}", metrics, scored.losses, left))
+        write_validation(self, scored)
 
     # --- around the run
 
     def _announce(self) -> None:
         for name, dataset in (("train", self.data.train), ("val", self.data.val)):
-            self._say(f"{name}: {describe(dataset.coco)}")
+            self.say(f"{name}: {describe(dataset.coco)}")
+        backbone, inputs = self.run.backbone, self.inputs
+        if backbone.frozen_stages and not (backbone.weights or inputs.weights or inputs.init_from):
+            self.say(
+                f"backbone.frozen_stages {backbone.frozen_stages} stay at random weights: give --weights, "
+                "or set it to 0 to train them"
+            )
         by_class = table(self.run, self.data.train.coco)
         if by_class is not None and self.accelerator.is_main_process:
             Console(width=None if sys.stdout.isatty() else 100).print(by_class)
-        self._say(
-            f"{self._parameters() / 1e6:.2f} M parameters, {len(self.anchors.boxes)} anchors, "
+        self.say(
+            f"{self.parameters() / 1e6:.2f} M parameters, {len(self.anchors.boxes)} anchors, "
             f"{self.settings.epochs} epochs of {self.steps_per_epoch} steps of {self.settings.batch_size} "
             f"images on {self.accelerator.num_processes} x {self.accelerator.device}"
         )
 
-    def _parameters(self) -> int:
+    def parameters(self) -> int:
+        """Count the numbers that are trained or frozen."""
         return sum(parameter.numel() for parameter in self.detector.parameters())
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print a line, on the first process."""
         if self.accelerator.is_main_process:
             print(text, flush=True)
 

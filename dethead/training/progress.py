@@ -11,20 +11,26 @@ from rich.text import Text
 
 
 class _Rate(ProgressColumn):
-    """Images per second over the last seconds."""
+    """Images, or what else is counted, per second over the last seconds."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
 
     def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:.1f} images/s")
+        return Text("" if task.speed is None else f"{task.speed:.1f} {self.unit}/s")
 
 
 @contextmanager
-def bar(text: str, images: int, shown: bool = True) -> Iterator[Callable[[int], None]]:
-    """Show a bar of ``images`` with rate and time left; gives the function that moves it on.
+def bar(
+    text: str, images: int, shown: bool = True, *, unit: str = "images"
+) -> Iterator[Callable[[int], None]]:
+    """Show a bar of ``images``, or other units, with rate and time left; gives what moves it on.
 
     Silent when standard error is not a terminal, so that log files stay readable.
     """
     console = Console(stderr=True)
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeLeft()]
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeLeft()]
     with Progress(
         *columns, console=console, transient=True, disable=not (shown and sys.stderr.isatty())
     ) as progress:

@@ -4,18 +4,24 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from dethead.evaluation import CocoMetrics
-from dethead.files import write_atomically
+from dethead.files import write_atomically, write_json
 from dethead.running import add_seen
 from dethead.structures import ClassesSeen
+from dethead.training import checkpoint
+from dethead.training.memory import peak_memory
 from dethead.training.progress import duration
 from dethead.training.run_folder import RunFolder
+from dethead.training.validation import Scored, write_detections
+
+if TYPE_CHECKING:
+    from dethead.training.loop import Trainer
 
 
 class Window:
@@ -112,6 +118,50 @@ class Record:
         ]
         parts += [f"{duration(left)} left"] if left > 0 else []
         return " | ".join(parts)
+
+
+def write_validation(trainer: "Trainer", scored: Scored) -> None:
+    """Write a validation down; called by all processes, written by the first.
+
+    The log, the metrics, ``best.pt`` if it is the best so far, and after the last epoch its detections and
+    what they would be worth with each branch true.
+    """
+    memory = peak_memory(trainer.accelerator)
+    if not trainer.accelerator.is_main_process:
+        return
+    metrics, step, data = scored.evaluator.compute(), trainer.step, trainer.data
+    epoch = step // trainer.steps_per_epoch
+    totals = {
+        "train_seconds": trainer.seconds,
+        "images_per_s": step * trainer.settings.batch_size / trainer.seconds,
+        "peak_memory_bytes": memory,
+        "parameters": trainer.parameters(),
+        "unreadable": {name: int(one.unreadable.sum()) for name, one in data._asdict().items()},
+    }
+    if trainer.record.validation(metrics, scored.losses, step, epoch, totals):
+        values = {
+            "model": trainer.scored_detector.state_dict(),
+            "config": trainer.run.model_dump(mode="json"),
+            "classes": list(data.class_names),
+            "category_ids": list(data.category_ids),
+            "step": step,
+            "epoch": epoch,
+        }
+        checkpoint.save(values, trainer.folder.best)
+    left = trainer.seconds / step * (trainer.total_steps - step)
+    line = trainer.record.epoch_line(f"{epoch}/{trainer.settings.epochs}", metrics, scored.losses, left)
+    trainer.say(line)
+    if step == trainer.total_steps:
+        write_json(trainer.folder.oracles, {n: one.compute().as_dict() for n, one in scored.oracles.items()})
+        _write_last_detections(trainer, scored)
+
+
+def _write_last_detections(trainer: "Trainer", scored: Scored) -> None:
+    path, ids = trainer.folder.detections, trainer.data.category_ids
+    if len({*ids}) < len(ids):
+        trainer.say(f"no {path.name}: two classes share a category id {[*ids]}, it could not tell them apart")
+        return
+    write_detections(path, trainer.data.val.coco, scored.detections)
 
 
 def _percent(value: float) -> str:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dethead.config import Run, dump, load
+from dethead.config import Run, dump, flat, load
 from dethead.files import naming, write_atomically
 
 
@@ -25,6 +25,8 @@ class RunFolder:
         self.environment = path / "environment.json"
         self.log = path / "log.jsonl"
         self.metrics = path / "metrics.json"
+        self.detections = path / "detections.json"
+        self.oracles = path / "oracles.json"
         self.curves = path / "curves.png"
         self.examples = path / "examples"
         self.checkpoints = path / "checkpoints"
@@ -47,7 +49,8 @@ class RunFolder:
     def create(self, run: Run) -> None:
         """Start a run, or start it again where it was stopped before its first checkpoint."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        self.log.unlink(missing_ok=True)
+        for result in (self.log, self.metrics, self.detections, self.oracles):  # of the run that was stopped
+            result.unlink(missing_ok=True)
         write_atomically(self.config, dump(run))
 
     @classmethod
@@ -70,11 +73,7 @@ class RunFolder:
         """
         if not self.config.exists():
             return
-        before = _flat(load(self.config).model_dump(mode="json"))
-        now = _flat(run.model_dump(mode="json"))
-        keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-        if keys:
-            changes = ", ".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys)
+        if changes := changed_keys(load(self.config), run):
             raise RunFolderError(f"{self.path}: cannot resume with another config ({changes})")
 
     def append_log(self, line: dict[str, Any]) -> None:
@@ -86,15 +85,21 @@ class RunFolder:
         """Drop the lines after ``step``, and validations after ``validated``: they are written again."""
         if not self.log.exists():
             return
-        kept = []
-        for line in self.log.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:  # a line that a killed process did not finish
-                break
-            if entry["step"] <= (validated if "val" in entry else step):
-                kept.append(line + "\n")
-        write_atomically(self.log, "".join(kept))
+        kept = [e for e in read_log(self.log) if e["step"] <= (validated if "val" in e else step)]
+        write_atomically(self.log, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Read the lines of a log.jsonl that are whole; none where it is not there yet."""
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:  # a line that a killed process did not finish
+            break
+    return lines
 
 
 def best_of(path: Path) -> Path:
@@ -106,10 +111,8 @@ def best_of(path: Path) -> Path:
     return path if path.is_file() else RunFolder.open(path).best
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Give nested sections as one mapping of dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat
+def changed_keys(before: Run, now: Run) -> str:
+    """Say which keys differ, "seed: 0 -> 3, training.epochs: 2 -> 5"; empty if none does."""
+    old, new = (flat(one.model_dump(mode="json")) for one in (before, now))
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    return ", ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys)

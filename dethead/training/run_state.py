@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 
 from dethead.training import checkpoint
 from dethead.training.run_folder import RunFolderError
@@ -65,8 +65,17 @@ def restore(trainer: "Trainer") -> None:
         accelerator.scaler.load_state_dict(values["scaler"])
     trainer.step, trainer.validated, trainer.seconds = values["step"], values["validated"], values["seconds"]
     trainer.record.best = values["best"]
+    if trainer.validated == trainer.total_steps and not _has_detections(trainer):
+        trainer.validated -= 1  # so that the last epoch is validated once more
     if accelerator.is_main_process:
         trainer.folder.cut_log(trainer.step, trainer.validated)
     if same_processes:
         checkpoint.set_random_state(values["random"][accelerator.process_index])
     accelerator.wait_for_everyone()
+
+
+def _has_detections(trainer: "Trainer") -> bool:
+    """Whether the last validation left its detections, as the first process sees its disk."""
+    found = [trainer.folder.detections.is_file()]
+    broadcast_object_list(found)
+    return found[0]

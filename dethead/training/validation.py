@@ -1,16 +1,18 @@
 """Scoring a detector on a data set: COCO mAP and the validation losses."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from dethead.assigners import Assigner
-from dethead.data import DetectionDataset, EpochBatches, InTurn, make_loader
+from dethead.data import CocoSet, DetectionDataset, EpochBatches, InTurn, make_loader
 from dethead.detector import Detector
-from dethead.evaluation import CocoEvaluator
+from dethead.evaluation import CocoEvaluator, write_results
+from dethead.files import naming
 from dethead.oracles import ORACLES, BranchOracles
 from dethead.postprocess import Postprocessor
 from dethead.structures import Anchors, Assignment, Batch, Detections, HeadOutput, LossTerms
@@ -38,7 +40,7 @@ class Scored:
     losses: dict[str, float]
     """Mean of each loss term over the batches, weighted by their images; empty without an objective."""
     detections: dict[int, Detections]
-    """By place in the ``CocoSet``, if they were asked for."""
+    """By place in the ``CocoSet``, of the images that could be read, if they were asked for."""
     oracles: dict[str, CocoEvaluator]
     """The same images under each of the ``ORACLES``, if they were asked for."""
 
@@ -116,7 +118,7 @@ def score(
             for name, each in changed.items():
                 replaced[name].update([each[place] for place in readable], truth)
         if keep_detections:
-            kept.update(zip(rows, found, strict=True))
+            kept.update((rows[place], found[place]) for place in readable)
         if objective is not None:
             for name, value in _losses(objective, output, batch, detector.anchors(dataset.size)).items():
                 sums[name] = sums.get(name, 0.0) + value * len(rows)
@@ -132,6 +134,24 @@ def score(
         kept = {place: found for _, _, part in states for place, found in part.items()}
     losses = {name: value / max(images, 1) for name, value in sums.items()}
     return Scored(evaluator, losses, kept, replaced)
+
+
+def write_detections(path: Path, coco: CocoSet, detections: Mapping[int, Detections]) -> None:
+    """Write what was kept of a pass as a COCO results file.
+
+    Args:
+        path: the file.
+        coco: the set that was scored.
+        detections: by place in the set; an image that is left out has no row.
+
+    Raises:
+        ValueError: two classes that share a category id: results could not be told apart.
+        OSError: naming the file.
+    """
+    places = sorted(detections)
+    ids = coco.image_ids[places].tolist()
+    with naming(path):
+        write_results(path, ids, [detections[place] for place in places], coco.classes.category_ids)
 
 
 @torch.no_grad()

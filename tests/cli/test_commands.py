@@ -94,7 +94,7 @@ def test_config_prints_every_default_and_overrides(dethead):
 
 def test_config_lists_what_is_shipped(dethead):
     _, said, _ = dethead("config", "--list")
-    assert {line.split()[0] for line in said.splitlines()} == {*config.shipped()}
+    assert {line.split()[0] for line in said.splitlines()} == {*config.shipped(), *config.shipped_ablations()}
 
 
 def test_config_prints_the_json_schema(dethead):

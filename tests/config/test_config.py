@@ -8,7 +8,7 @@ import yaml
 from tiny_runs import CONFIG, load_run
 
 from dethead import config
-from dethead.config import ConfigError, Run
+from dethead.config import ConfigError, Run, reading
 from dethead.config.sections import OwnPart, SigmoidBCE
 
 SCHEME = {"name": "softmax_ce"}
@@ -57,6 +57,7 @@ MISTAKES = [
     ("training.precision=no", "training.precision", "got False (YAML reads no as False"),
     # ranges
     ("training.epochs=0", "training.epochs", "greater than or equal to 1, got 0"),
+    ("seed=4294967296", "seed", "less than 4294967296, got 4294967296"),
     ("training.optimizer.lr=-1.0", "training.optimizer.lr", "greater than 0, got -1.0"),
     ("training.optimizer.lr=.nan", "training.optimizer.lr", "finite number, got nan"),
     ("data.augment.flip=1.5", "data.augment.flip", "less than or equal to 1, got 1.5"),
@@ -137,6 +138,17 @@ def test_every_mistake_of_a_file_has_its_line():
         "class_scheme.name",
         "training.epochs",
     ]
+
+
+def test_a_key_that_is_no_word_is_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("? [x, y]\n: 1\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml.*a key must be a word, got \['x', 'y'\]"):
+        config.load(tmp_path / "a.yaml")
+
+
+def test_yaml_merge_keys_bring_in_what_is_not_given(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\n")
+    assert reading.read_yaml(tmp_path / "a.yaml")["b"] == {"x": 1, "y": 3}
 
 
 def test_a_key_given_twice_is_refused_where_yaml_would_keep_the_last(tmp_path):

@@ -37,6 +37,8 @@ def test_a_run_folder_is_complete(tiny_run):
         "environment.json",
         "log.jsonl",
         "metrics.json",
+        "detections.json",
+        "oracles.json",
         "curves.png",
         "checkpoints/last.pt",
         "checkpoints/best.pt",
@@ -55,7 +57,7 @@ def test_every_line_about_steps_has_loss_terms_rate_speed_and_gradient(tiny_run)
 
 
 def test_the_first_loss_is_what_the_priors_say(tiny_run):
-    assert log_lines(tiny_run)[0]["classification"] == pytest.approx(math.log(3), rel=0.02)
+    assert log_lines(tiny_run)[0]["classification"] == pytest.approx(math.log(3), rel=0.06)
 
 
 def test_the_lines_about_validation_have_the_12_numbers_and_every_loss_term(tiny_run):
@@ -81,7 +83,8 @@ def test_a_log_line_is_the_mean_over_its_steps(tiny_data, tiny_run, tmp_path):
 def test_metrics_json_is_what_train_gives_with_best_and_last(tiny_data, tmp_path):
     report = train_tiny(tiny_data, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == report
-    assert report.keys() == {"best", "last", "train_seconds", "parameters", "unreadable"}
+    totals = {"train_seconds", "images_per_s", "peak_memory_bytes", "parameters", "unreadable"}
+    assert report.keys() == {"best", "last"} | totals
     assert report["unreadable"] == {"train": 0, "val": 0}
     assert report["last"]["epoch"] == 2
     assert [one["name"] for one in report["last"]["per_class"]] == ["car", "pedestrian", "truck"]

@@ -1,22 +1,22 @@
 """A whole run, and what its sections must agree on."""
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from dethead.config.sections.assigners import WITHOUT_QUALITY, Assigner
 from dethead.config.sections.data import Data
 from dethead.config.sections.model import Anchors, Backbone, Codec, Deltas, Head, Neck
 from dethead.config.sections.objective import Loss
 from dethead.config.sections.schemes import ClassScheme
-from dethead.config.sections.section import Natural, Section
+from dethead.config.sections.section import Section
 from dethead.config.sections.training import Postprocess, Training
 
 
 class Run(Section):
     """One run, complete."""
 
-    seed: Natural = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Fixes the initial weights, the order of the images and their augmentation."""
     data: Data
     backbone: Backbone
