@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,25 +10,23 @@ ROOT = Path(__file__).resolve().parents[1]
 TINY = ["data.image_size=[64,96]", "training.epochs=1", "training.batch_size=4", "neck.channels=16"]
 
 
-def test_demo_draws_trains_both_heads_and_reports_both(tmp_path):
-    command = [
-        sys.executable,
-        str(ROOT / "tools" / "demo.py"),
-        str(tmp_path / "demo"),
-        "--images",
-        "16",
-        *TINY,
-    ]
+def test_demo_draws_trains_both_heads_twice_and_reports_them(tmp_path):
+    out = tmp_path / "demo" / "ablation"
+    script = str(ROOT / "tools" / "demo.py")
+    command = [sys.executable, script, str(tmp_path / "demo"), "--images", "32", *TINY]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    table = (tmp_path / "demo" / "results.md").read_text()
-    assert table.strip() in done.stdout
-    for title, name in (("softmax CE", "scenes_softmax_ce"), ("sigmoid BCE", "scenes_sigmoid_bce")):
-        folder = tmp_path / "demo" / name
-        best = json.loads((folder / "metrics.json").read_text())["best"]
-        row = re.search(rf"\| {title} \| ([\d.]+) \|", table)
-        assert row is not None
-        assert float(row[1]) == round(100 * best["AP"], 1)
+    assert (out / "report.md").read_text() in done.stdout
+    assert "<html" in (out / "report.html").read_text()[:200]
+    folders = sorted((out / "runs").iterdir())
+    assert [one.name.rpartition("-")[0] for one in folders] == [
+        "sigmoid_bce-seed0",
+        "sigmoid_bce-seed1",
+        "softmax_ce-seed0",
+        "softmax_ce-seed1",
+    ]
+    for folder in folders:
+        assert json.loads((folder / "metrics.json").read_text())["last"]["AP"] is not None
         assert (folder / "curves.png").stat().st_size > 1000
-        assert len(list((folder / "examples").glob("*.jpg"))) == 4
+        assert len(list((folder / "examples").glob("*.jpg"))) == 8

@@ -28,7 +28,7 @@ def test_the_version_is_stated_once_and_the_same():
 def test_the_shipped_configs_go_into_the_wheel():
     setuptools = PROJECT["tool"]["setuptools"]
     assert (ROOT / setuptools["package-dir"]["dethead.configs"] / "scenes_softmax_ce.yaml").is_file()
-    assert setuptools["package-data"]["dethead.configs"] == ["*.yaml"]
+    assert setuptools["package-data"]["dethead.configs"] == ["*.yaml", "ablations/*.yaml"]
 
 
 def test_the_command_is_the_one_of_the_readme():
