@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SCENES := demo/scenes
 export PYTHONUNBUFFERED = 1
 
-.PHONY: setup test lint types imports unit test-slow demo clean
+.PHONY: setup test lint types imports unit test-slow bench demo clean
 
 setup: $(VENV)/.installed
 
@@ -35,8 +35,12 @@ unit: setup
 test-slow: setup
 	$(BIN)/pytest -m slow
 
+# One table of all comparisons with peers, and bench/results.json. BENCH_FLAGS=--quick only tries them out.
+bench: setup
+	$(BIN)/python benchmarks/run_all.py --json bench/results.json $(BENCH_FLAGS)
+
 demo: setup
 	$(BIN)/python tools/demo.py demo
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info
+	rm -rf $(VENV) bench demo build dist *.egg-info
