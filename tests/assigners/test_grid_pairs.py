@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import weakref
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from dethead.anchors import AnchorGrid
 from dethead.assigners import grid_pairs
+from dethead.assigners.geometry import find_centers
 from dethead.assigners.grid_pairs import find_grid
 from dethead.boxes import box_areas, intersections, iou
 from dethead.structures import Anchors
@@ -98,11 +100,12 @@ def test_anchors_that_are_written_to_are_looked_at_anew():
 
 def test_anchors_are_looked_at_once_and_forgotten_with_their_tensor():
     anchors = copied()
-    assert find_grid(anchors) is find_grid(anchors)
-    known = len(grid_pairs._known)
+    for find in (find_grid, find_centers):
+        assert find(anchors) is find(anchors)
+    boxes = weakref.ref(anchors.boxes)
     del anchors
     gc.collect()
-    assert len(grid_pairs._known) == known - 1
+    assert boxes() is None
 
 
 def test_numbers_count_anchors_lattice_by_lattice_row_by_row():
