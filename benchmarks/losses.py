@@ -213,7 +213,7 @@ def measure(work: str, contender: str, count: int, rounds: int) -> dict[str, flo
     case = make_case(count, needs)
     # Loads and compiles. A compiled function is made for one size: its memory is that of a later step.
     step(loss, case if contender.startswith("compile") else make_case(ONE_IN, needs))
-    mib = added_mib(lambda: step(loss, case))
+    mib = added_mib(lambda: step(loss, case)) or math.nan  # 0: too small to be seen
     times = least({contender: lambda: step(loss, case)}, rounds)[contender]
     return {"clock": 1000 * times.clock, "cpu": 1000 * times.cpu, "mib": mib}
 
