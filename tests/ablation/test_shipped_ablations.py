@@ -96,8 +96,16 @@ def test_all_assigners_and_all_fusions_are_compared_each_under_its_name():
 @pytest.mark.parametrize("name", ["ce_vs_bce", "scenes_ce_vs_bce"])
 def test_cross_entropy_meets_binary_cross_entropy_as_in_the_shipped_twins(name):
     plan = PLANS[name]
-    twin = plan.base.replace("softmax_ce", "sigmoid_bce")
-    assert [one.run for one in plan.variants] == [config.load(plan.base), config.load(twin)]
+    twin = config.load(plan.base.replace("softmax_ce", "sigmoid_bce"))
+    one, other = (variant.run for variant in plan.variants)
+    assert (one.class_scheme, other.class_scheme) == (config.load(plan.base).class_scheme, twin.class_scheme)
+    assert one.model_copy(update={"class_scheme": twin.class_scheme}) == other
+
+
+def test_the_demo_shortens_the_training_of_its_base_and_changes_nothing_else():
+    one, base = PLANS["scenes_ce_vs_bce"].variants[0].run, config.load("scenes_softmax_ce")
+    assert one.training.epochs < base.training.epochs
+    assert one.model_copy(update={"training": base.training}) == base
 
 
 def test_the_demo_is_four_runs():
