@@ -11,7 +11,6 @@ import contextlib
 import importlib
 import io
 import json
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from typing import Any
 
 import torch
 from coco_set import annotation_dict, load_set, matrix
+from side_by_side import forget_peak, memory_mib
 
 from dethead.data.coco import CocoSet
 from dethead.evaluation import coco_metrics, official_metrics, read_evaluation
@@ -84,21 +84,6 @@ def load_columns(coco: Any, given: EvaluationInput) -> Callable[[Any], Any]:
     return lambda truth: coco.from_arrays(
         truth["images"], truth["categories"], *columns, area=areas, iscrowd=crowd
     )
-
-
-def memory_mib(key: str) -> float:
-    """Give VmRSS, the memory this process has, or VmHWM, the most it has had since ``forget_peak``."""
-    # Not getrusage's maximum: that one starts with the parent's memory.
-    with contextlib.suppress(FileNotFoundError):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith(key))
-    return math.nan
-
-
-def forget_peak() -> None:
-    """Set the most memory to what there is now."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ def yolox(*, with_l1: bool = False) -> Preset:
     * confidence: binary cross-entropy on all anchors, target 1 or 0;
     * box: 1 - IoU^2, weight 5;
     * all divided by the positives of the batch, at least 1; weights of class and confidence 1;
-    * matching: SimOTA with centre radius 1.5, IoU cost 3, k from the 10 best IoUs;
+    * matching: SimOTA among the cells within 1.5 strides of the centre, IoU cost 3, k from the 10 best IoUs;
     * anchors: the cells of strides 8, 16 and 32;
     * start: prior 0.01 for class and confidence;
     * score: confidence times class probability, from 0.01 on; suppression above IoU 0.65; no limit.
@@ -52,7 +52,7 @@ def yolox(*, with_l1: bool = False) -> Preset:
         scheme,
         codec,
         DetectionLoss(scheme, iou_squared_loss, codec, box_term=Term(5.0), extra=extra),
-        SimOTAAssigner("sigmoid", center_radius=1.5, iou_weight=3.0, top_ious=10),
+        SimOTAAssigner("sigmoid", center_radius=1.5, center_only=True, iou_weight=3.0, top_ious=10),
         Postprocessor(scheme, codec, product, 0.01, CELLS, 0.65, CELLS),
         AnchorGrid.from_sizes(STRIDES, STRIDES),
         HeadSettings(class_prior=0.01, confidence_prior=0.01, box_bias=(0.0, 0.0, 0.0, 0.0)),

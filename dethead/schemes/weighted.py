@@ -1,5 +1,6 @@
 """What the schemes of this package have in common: class weights, and how they enter the loss."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from dethead.structures import ClassesSeen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weighted:
+class Weighted(ABC):
     """Hands class weights and ignored rows to the loss of a scheme, ``_loss``.
 
     Args:
@@ -29,6 +30,6 @@ class Weighted:
         weights = as_tensor(self.class_weights, logits)
         return self._loss(logits, targets, seen, class_weights=weights, ignore=ignore)
 
+    @abstractmethod
     def _loss(self, logits: Tensor, targets: Tensor, seen: ClassesSeen | None, **shared: Any) -> Tensor:
         """(P,) loss; ``shared`` are the keyword arguments that every class loss takes."""
-        raise NotImplementedError

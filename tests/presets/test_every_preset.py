@@ -31,7 +31,7 @@ ASSIGNERS = {
     "fcos_torchvision": CenterAssigner(1.5),
     "detectron2_retinanet": MaxIoUAssigner(0.5, 0.4, low_quality=True),
     "efficientdet": MaxIoUAssigner(0.5, 0.5, low_quality=True),
-    "yolox": SimOTAAssigner("sigmoid", 1.5, 3.0, 10),
+    "yolox": SimOTAAssigner("sigmoid", 1.5, 3.0, 10, center_only=True),
     "yolov3": presets.yolov3().assigner,
 }
 

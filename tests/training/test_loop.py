@@ -56,8 +56,13 @@ def test_every_line_about_steps_has_loss_terms_rate_speed_and_gradient(tiny_run)
         assert min(line["images_per_s"], line["gradient_norm"], line["lr"]) > 0
 
 
-def test_the_first_loss_is_what_the_priors_say(tiny_run):
-    assert log_lines(tiny_run)[0]["classification"] == pytest.approx(math.log(3), rel=0.06)
+def test_the_first_loss_is_what_the_priors_say(tiny_data, tmp_path):
+    # The mean of four seeds: the few positives of one step share what its random weights add, up to 5 %.
+    first = []
+    for seed in range(4):
+        train_tiny(tiny_data, tmp_path / str(seed), f"seed={seed}", "training.epochs=1")
+        first.append(log_lines(tmp_path / str(seed))[0]["classification"])
+    assert sum(first) / 4 == pytest.approx(math.log(3), rel=0.02)
 
 
 def test_the_lines_about_validation_have_the_12_numbers_and_every_loss_term(tiny_run):
