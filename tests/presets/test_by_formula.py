@@ -179,7 +179,7 @@ def yolox_formula(case, with_l1):
 @pytest.mark.parametrize("with_l1", [False, True])
 def test_yolox_teaches_the_iou_to_the_class_and_weighs_one_minus_iou_squared_five_times(with_l1):
     case = Case(yolox(with_l1=with_l1))
-    assert len(case.image) >= 3  # one of each box: untrained predictions overlap too little for more
+    assert len(case.image) >= 3  # untrained predictions overlap too little for more
     case.check(yolox_formula(case, with_l1))
 
 
