@@ -7,6 +7,8 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
+from dethead.devices import numbers
+
 TINY: Final = 1e-7
 """Floor of a divisor, in px or px^2: a box of no size gives a finite ratio with a finite gradient."""
 
@@ -131,12 +133,12 @@ class BoxCodec:
     def encode(self, boxes: Tensor, anchors: Tensor) -> Tensor:
         """Give the (..., 4) deltas that move ``anchors`` onto ``boxes``, both (..., 4); no empty anchors."""
         deltas = _shift_and_log_scale(boxes, anchors)
-        return deltas * deltas.new_tensor(self.weights)
+        return deltas * numbers(self.weights, deltas)
 
     def decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
         """Give the (..., 4) boxes that (..., 4) ``deltas`` describe, not clipped to the image."""
         deltas = at_least_float32(deltas)
-        return _moved(anchors, deltas / deltas.new_tensor(self.weights), self.max_log_scale)
+        return _moved(anchors, deltas / numbers(self.weights, deltas), self.max_log_scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +192,12 @@ class PointExpCodec:
     def encode(self, boxes: Tensor, anchors: Tensor) -> Tensor:
         """Give the (..., 4) code of ``boxes`` seen from ``anchors``, both (..., 4); no empty anchors."""
         deltas = _shift_and_log_scale(boxes, anchors)
-        return deltas + deltas.new_tensor(_FROM_THE_CORNER)
+        return deltas + numbers(_FROM_THE_CORNER, deltas)
 
     def decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
         """Give the (..., 4) boxes that (..., 4) ``deltas`` describe, not clipped to the image."""
         deltas = at_least_float32(deltas)
-        return _moved(anchors, deltas - deltas.new_tensor(_FROM_THE_CORNER), self.max_log_scale)
+        return _moved(anchors, deltas - numbers(_FROM_THE_CORNER, deltas), self.max_log_scale)
 
 
 _FROM_THE_CORNER: Final = (0.5, 0.5, 0.0, 0.0)

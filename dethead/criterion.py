@@ -13,8 +13,8 @@ from dethead.losses.confidence import confidence_bce
 from dethead.losses.mining import hard_negatives
 from dethead.losses.one_pass import DTYPES, Lesson, Parts, take_apart
 from dethead.losses.penalty import l2_penalty
+from dethead.losses.positives import Places, embeddings_at, find, look_up
 from dethead.losses.positives import Positives as Positives
-from dethead.losses.positives import embeddings_at, look_up
 from dethead.normalisers import Counts, Normaliser, by_positives, count
 from dethead.schemes.interface import ClassScheme, background_of
 from dethead.structures import (
@@ -90,6 +90,11 @@ class DetectionLoss(nn.Module):
         one_pass: take the output apart, and teach background where the scheme says what it costs, by
             ``losses.one_pass``. The results are those of plain autograd to rounding, for less time and
             memory. False: plain autograd throughout, which can be differentiated twice.
+        max_positives: None: the positives are counted, which waits for the device once in each step. A
+            number, at least 1: so many rows are worked on in any case, those beyond the positives for
+            nothing, and on CUDA nothing waits: with an assigner of that kind (``MaxIoUAssigner``) a step can
+            be captured in a CUDA graph. The results are the same. More positives in a batch are an error:
+            on CUDA a failed assertion of the device that names this limit.
 
     Raises:
         ValueError: settings that do not fit each other.
@@ -113,8 +118,11 @@ class DetectionLoss(nn.Module):
         class_l2: float = 0.0,
         observe: bool = False,
         one_pass: bool = True,
+        max_positives: int | None = None,
     ) -> None:
         super().__init__()
+        if max_positives is not None and max_positives < 1:
+            raise ValueError(f"max_positives must be at least 1, or None for any number, got {max_positives}")
         if confidence_target not in ("one", "iou", "quality"):
             raise ValueError(
                 f"confidence_target must be 'one', 'iou' or 'quality', got {confidence_target!r}"
@@ -141,7 +149,8 @@ class DetectionLoss(nn.Module):
         self.confidence_loss = confidence_loss
         self.confidence_target, self.hard_negatives = confidence_target, hard_negatives
         self.extra = dict(extra or {})
-        self.class_l2, self.observe, self.one_pass = class_l2, observe, one_pass
+        self.class_l2, self.observe = class_l2, observe
+        self.one_pass, self.max_positives = one_pass, max_positives
 
     @trusted()  # the truth is checked where it is read, and a nan shows in the gradient's norm
     def forward(
@@ -175,20 +184,19 @@ class DetectionLoss(nn.Module):
 
         Raises:
             ValueError: shapes that do not fit each other, or something missing that the settings need.
+            RuntimeError: more positives than ``max_positives``.
         """
         _check(output, assignment, truth, anchors)
         counts = count(assignment) if counts is None else counts
-        targets = torch.cat([self.scheme.targets(one.targets) for one in truth])
-        image, anchor = (assignment.matched >= 0).nonzero(as_tuple=True)
-        parts = self._take_apart(
-            output.raw, image, anchor, self._lesson(output.raw, assignment, counts, seen)
-        )
-        here = HeadOutput(parts.rows, embeddings_at(output, image, anchor))
-        positives = look_up(here, image, anchor, assignment, truth, targets, anchors.boxes, teacher)
+        targets = [self.scheme.targets(one.targets) for one in truth]
+        places = find(assignment.matched, self.max_positives)
+        parts = self._take_apart(output.raw, places, self._lesson(output.raw, assignment, counts, seen))
+        here = HeadOutput(parts.rows, embeddings_at(output, places.image, places.anchor))
+        positives = look_up(here, places, assignment, truth, targets, anchors.boxes, teacher)
         images = len(truth)
 
         def enter(term: Term, loss: Tensor) -> Tensor:
-            per_image = loss.sum(dim=1) if loss.ndim == 2 else _per_image(loss, positives.image, images)
+            per_image = loss.sum(dim=1) if loss.ndim == 2 else _per_image(loss, places, images)
             return term.weight * (per_image / term.normaliser(counts, assignment)).sum()
 
         everywhere = output if self.class_on == "all" and parts.background is None else None
@@ -229,10 +237,10 @@ class DetectionLoss(nn.Module):
         of_image = (self.class_term.weight / divisor).expand(len(raw)).unsqueeze(1)
         return Lesson(loss, of_image * (assignment.matched == BACKGROUND), self.observe)
 
-    def _take_apart(self, raw: Tensor, image: Tensor, anchor: Tensor, lesson: Lesson | None) -> Parts:
+    def _take_apart(self, raw: Tensor, places: Places, lesson: Lesson | None) -> Parts:
         if not self.one_pass:
-            return Parts(raw[image, anchor], raw[..., -5], None, None)
-        parts: Parts = take_apart(raw, image, anchor, lesson)
+            return Parts(raw[places.image, places.anchor], raw[..., -5], None, None)
+        parts: Parts = take_apart(raw, places.image, places.anchor, lesson)
         return parts
 
     def _class_quality(self, assignment: Assignment, positives: Positives) -> Tensor | None:
@@ -283,8 +291,11 @@ class DetectionLoss(nn.Module):
         logits = everywhere.class_logits.flatten(0, 1)
         rows = positives.image * matched.shape[1] + positives.anchor
         of_all = logits.new_zeros(logits.shape, dtype=targets.dtype).index_copy(0, rows, targets)
-        ignored = (matched == IGNORE).flatten().index_copy(0, rows, ~positives.class_known)
-        loss = self.scheme.loss(logits, of_all, seen, ignored)
+        ignored = (matched == IGNORE).flatten()
+        unknown = ~positives.class_known
+        if positives.real is not None:  # the others are what they are
+            unknown = unknown.where(positives.real, ignored[rows])
+        loss = self.scheme.loss(logits, of_all, seen, ignored.index_copy(0, rows, unknown))
         if positives.weights is not None:
             loss = loss * torch.ones_like(loss).index_copy(0, rows, positives.weights.to(loss.dtype))
         return logits, of_all, loss.view(matched.shape)
@@ -294,12 +305,12 @@ class DetectionLoss(nn.Module):
         matched, quality = assignment.matched, self._confidence_quality(assignment, positives)
         targets = (matched >= 0).float()
         if quality is not None:
-            targets[positives.image, positives.anchor] = quality.to(targets.dtype)
+            targets[positives.image, positives.anchor] = positives.places.only(quality.to(targets.dtype))
         ignored = matched < 0 if self.confidence_on == "positives" else matched == IGNORE
         loss = self.confidence_loss(logits, targets, ignore=ignored)
         if self.hard_negatives is not None:
             background = matched == BACKGROUND
-            kept = hard_negatives(loss, background, len(positives.image), self.hard_negatives)
+            kept = hard_negatives(loss, background, positives.places.number(), self.hard_negatives)
             loss = loss.masked_fill(background & ~kept, 0.0)
         if positives.weights is None:
             return loss
@@ -317,9 +328,9 @@ def _weighted(loss: Tensor, weights: Tensor | None) -> Tensor:
     return loss if weights is None else loss * weights.to(loss.dtype)
 
 
-def _per_image(loss: Tensor, image: Tensor, images: int) -> Tensor:
+def _per_image(loss: Tensor, places: Places, images: int) -> Tensor:
     """(B,) sums of (P,) losses."""
-    return loss.new_zeros(images).index_add(0, image, loss)
+    return loss.new_zeros(images).index_add(0, places.image, places.only(loss))
 
 
 def _classes_seen(

@@ -30,9 +30,9 @@ class Counts(NamedTuple):
 
 
 def count(assignment: Assignment) -> Counts:
-    """Count one batch of one process."""
+    """Count one batch of one process; nothing waits for the device."""
     matched = assignment.matched
-    images = torch.tensor(float(len(matched)), device=matched.device)
+    images = torch.full((), float(len(matched)), device=matched.device)
     positives, anchors = (matched >= 0).sum().float(), (matched != IGNORE).sum().float()
     return Counts(positives, anchors, images, torch.ones_like(images))
 

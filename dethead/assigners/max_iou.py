@@ -7,9 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from dethead.assigners.all_pairs import match
 from dethead.assigners.claims import Claims
-from dethead.assigners.ignoring import check_ignore_overlap
+from dethead.assigners.ignoring import check_ignore_overlap, inside_ignored
 from dethead.assigners.overlapping import Overlaps, OverlapSearch, search_among
+from dethead.devices import is_behind
 from dethead.structures import BACKGROUND, IGNORE, Anchors, Assignment, GroundTruth, Predictions
 
 
@@ -50,9 +52,14 @@ class MaxIoUAssigner:
     ) -> Assignment:
         """Assign a batch.
 
-        Where anchors stand in a grid (``AnchorGrid``), time and memory go with the pairs that overlap enough.
-        Other anchors are all compared, some boxes at a time.
+        On a CPU: where anchors stand in a grid (``AnchorGrid``), time and memory go with the pairs that
+        overlap enough. Other anchors are all compared, some boxes at a time.
+
+        On CUDA all are compared, some anchors at a time: nothing waits for the device, whose answers decide
+        no shape. The assignment is the same.
         """
+        if is_behind(anchors.boxes):
+            return self._assign_all(anchors.boxes, truth)
         search = search_among(anchors)
         best, chosen = self._match(search, [one.boxes for one in truth], anchors.boxes)
         self._settle(best, chosen)
@@ -61,6 +68,19 @@ class MaxIoUAssigner:
             if len(one.ignore_boxes):
                 row.masked_fill_(search.inside(one.ignore_boxes, self.ignore_overlap) & (row < 0), IGNORE)
         return Assignment(matched, best.value.view(len(truth), -1))
+
+    def _assign_all(self, anchors: Tensor, truth: Sequence[GroundTruth]) -> Assignment:
+        """Assign a batch from all pairs."""
+        rows, values, chosen = match([one.boxes for one in truth], anchors, and_best=self.low_quality)
+        positive = (values >= self.positive_iou) | chosen
+        matched = rows.where(positive, torch.where(values >= self.negative_iou, IGNORE, BACKGROUND))
+        for row, one in zip(matched, truth, strict=True):
+            if not len(one.boxes):
+                row.fill_(self._untouched(0))
+            if len(one.ignore_boxes):
+                inside = inside_ignored(anchors, one.ignore_boxes, self.ignore_overlap)
+                row.masked_fill_(inside & (row < 0), IGNORE)
+        return Assignment(matched, values.where(positive, 0.0))
 
     def _settle(self, best: Claims, chosen: Tensor) -> None:
         """Leave box and IoU to positives alone: those from ``positive_iou`` on, and (N,) ``chosen`` ones."""

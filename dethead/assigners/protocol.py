@@ -7,7 +7,11 @@ from dethead.structures import Anchors, Assignment, GroundTruth, Predictions
 
 
 class Assigner(Protocol):
-    """Says for every anchor of a batch which truth it answers for."""
+    """Says for every anchor of a batch which truth it answers for.
+
+    On a GPU ``MaxIoUAssigner`` waits for nothing. The others of this package count the candidates they find,
+    and wait for the device each time.
+    """
 
     @property
     def needs_predictions(self) -> bool:

@@ -41,7 +41,7 @@ def confidence_bce(
     if pos_weight is not None and not 0 <= pos_weight < math.inf:
         raise ValueError(f"pos_weight must be at least 0 and finite, got {pos_weight}")
     logits = at_least_float32(logits)
-    factor = None if pos_weight is None else logits.new_tensor(pos_weight)
+    factor = None if pos_weight is None else logits.new_full((), pos_weight)
     loss = F.binary_cross_entropy_with_logits(
         logits, targets.to(logits.dtype), pos_weight=factor, reduction="none"
     )

@@ -5,8 +5,13 @@ all anchors some more. Here the output is taken apart by one function, whose bac
 all parts into one tensor. A class loss over all anchors costs no further one: while a chunk of logits is in
 the processor's cache, the forward pass computes loss and slope of the background and writes the slope down.
 The few positive rows are given out, for any loss that autograd can differentiate.
+
+On a GPU the chunks are a kernel of ``one_pass_triton``, where Triton is installed and has the formula.
 """
 
+import warnings
+from functools import cache
+from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -19,7 +24,7 @@ CHUNK: Final = 2**18
 """Logits in a chunk on a CPU: the four tensors of a formula, 1 MiB each in float32, share the cache."""
 
 CHUNK_ELSEWHERE: Final = 2**22
-"""Logits in a chunk on a GPU, where starting each operation costs more than reading memory again."""
+"""Logits in a chunk on a GPU without a kernel: to start an operation costs more than to read memory again."""
 
 DTYPES: Final = (torch.float32, torch.float64, torch.bfloat16)
 """Of outputs whose background can be taught so: float16 has no room for slopes that no scaler raised yet."""
@@ -112,7 +117,7 @@ class _TakeApart(torch.autograd.Function):
         if gradient is None:
             gradient = _teach(taught[0], ctx.lesson)[2]
         with torch.no_grad():
-            _scale(gradient[..., :-5], background)
+            _scale(gradient, background)
             _put(gradient, image, anchor, rows, confidence)
         if torch.is_grad_enabled():  # somebody asked for a graph of this
             gradient = _RefuseTwice.apply(gradient, *taught)
@@ -147,28 +152,77 @@ def _put(
     return gradient
 
 
-def _scale(slopes: Tensor, factor: Tensor | None) -> None:
-    """Multiply (B, A, C) slopes by the gradient of their loss, unless that is 1, as it mostly is."""
+def _scale(gradient: Tensor, factor: Tensor | None) -> None:
+    """Multiply the class columns of a (B, A, C + 5) gradient by that of their loss: 1, mostly."""
+    slopes, kernels = gradient[..., :-5], _kernels(gradient)
     if factor is None:
         slopes.zero_()
+    elif kernels is not None:
+        kernels.scale(gradient, factor)
     # A GPU would have to be waited for to be asked.
     elif slopes.device.type != "cpu" or factor.item() != 1:
         slopes.mul_(factor)
 
 
+def _kernels(tensor: Tensor) -> ModuleType | None:
+    """Give ``one_pass_triton`` where it can work on a tensor."""
+    # What stands for a tensor while a program is traced has no memory.
+    if tensor.device.type != "cuda" or type(tensor) is not Tensor:
+        return None
+    return _kernels_on(tensor.device)
+
+
+@cache
+def _kernels_on(device: torch.device) -> ModuleType | None:
+    """Give ``one_pass_triton`` where a GPU can run it. Triton comes with PyTorch for CUDA, on Linux."""
+    try:
+        import triton
+
+        from dethead.losses import one_pass_triton
+    except ImportError:
+        return None
+    if torch.cuda.get_device_capability(device) < (7, 0):  # older than Triton's oldest
+        return None
+    try:
+        triton.runtime.driver.active.get_current_target()
+    except (
+        Exception
+    ) as error:  # of many kinds: it is built by the C compiler found here, with Python's headers
+        warnings.warn(
+            f"class losses are slower than they could be: Triton cannot start: {error}", stacklevel=2
+        )
+        return None
+    return one_pass_triton
+
+
 def _teach(raw: Tensor, lesson: Lesson) -> tuple[Tensor, Tensor | None, Tensor]:
     """Scalar loss of the background, (C,) sums of its slopes, and its gradient of the shape of ``raw``."""
-    outputs = raw.detach().flatten(0, 1)
-    gradient = in_huge_pages(torch.empty_like(outputs, memory_format=torch.contiguous_format))
+    outputs, weight = raw.detach().flatten(0, 1), lesson.loss.weight
     dtype = torch.promote_types(raw.dtype, torch.float32)
-    classes, weight = raw.shape[2] - 5, lesson.loss.weight
     factors = lesson.factors.detach().flatten().to(dtype)
     if not isinstance(weight, Tensor):
         factors = factors * weight
+    kernels = _kernels(outputs)
+    formula = None if kernels is None else kernels.known(lesson.loss.formula)
+    if kernels is None or formula is None:
+        background, slopes, gradient = _teach_in_chunks(outputs, factors, lesson)
+    else:
+        by_class = weight if isinstance(weight, Tensor) else None
+        background, gradient = kernels.teach(outputs, formula, factors, by_class)
+        slopes = gradient[:, :-5].sum(dim=0, dtype=dtype) if lesson.observed else None
+    return background, slopes, gradient.view(raw.shape)
+
+
+def _teach_in_chunks(
+    outputs: Tensor, factors: Tensor, lesson: Lesson
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Give what ``_teach`` gives, of (N, C + 5) outputs and (N,) factors, by PyTorch's operations."""
+    gradient = in_huge_pages(torch.empty_like(outputs, memory_format=torch.contiguous_format))
+    classes, weight, device = outputs.shape[1] - 5, lesson.loss.weight, outputs.device
     costs = torch.empty_like(factors)
     slopes = factors.new_zeros(classes) if lesson.observed else None
-    chunk = max(1, (CHUNK if raw.device.type == "cpu" else CHUNK_ELSEWHERE) // classes)
-    space = torch.empty(4, min(chunk, len(outputs)), classes, dtype=dtype, device=raw.device)
+    chunk = max(1, (CHUNK if device.type == "cpu" else CHUNK_ELSEWHERE) // classes)
+    space = factors.new_empty(4, min(chunk, len(outputs)), classes)
     for start in range(0, len(outputs), chunk):
         here = slice(start, start + chunk)
         logits, *room = space[:, : len(outputs[here])]
@@ -180,6 +234,6 @@ def _teach(raw: Tensor, lesson: Lesson) -> tuple[Tensor, Tensor | None, Tensor]:
         slope = torch.mul(slope, factors[here, None], out=gradient[here, :classes])
         gradient[here, classes:] = 0
         if slopes is not None:
-            slopes += slope.sum(dim=0, dtype=dtype)
+            slopes += slope.sum(dim=0, dtype=factors.dtype)
     # An ignored row costs nothing even where its loss is infinite.
-    return (costs * factors).where(factors != 0, 0.0).sum(), slopes, gradient.view(raw.shape)
+    return (costs * factors).where(factors != 0, 0.0).sum(), slopes, gradient

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dethead.devices import is_behind, numbers
 from dethead.losses.background import Background
 from dethead.structures import ClassesSeen
 
@@ -111,19 +112,23 @@ def check_not_negative(name: str, values: Sequence[float] | None) -> None:
 
 def as_tensor(values: Sequence[float] | None, like: Tensor) -> Tensor | None:
     """Give (C,) numbers of a frozen scheme on the device of the logits."""
-    return None if values is None else torch.tensor(values, dtype=torch.float32, device=like.device)
+    return None if values is None else numbers(values, like.new_empty(0, dtype=torch.float32))
 
 
 def one_label_each(truth: Tensor, scheme: str) -> Tensor:
     """Give (M, C) truth back, if no box has several labels.
 
     Raises:
-        ValueError: naming the box and the scheme.
+        ValueError: naming the box and the scheme. On CUDA, where nothing waits for the answer, the device
+            fails instead as soon as it has looked, with that sentence, but for the number of the box.
     """
     several = (truth > 0).sum(dim=1) > 1
-    if several.any():
-        raise ValueError(
-            f"box {int(several.nonzero()[0])} carries several labels, which {scheme} cannot express; use a "
-            "scheme that is not exclusive, such as sigmoid_bce"
-        )
+    reason = (
+        f"several labels, which {scheme} cannot express; use a scheme that is not exclusive, such as "
+        "sigmoid_bce"
+    )
+    if is_behind(truth):
+        torch._assert_async(~several.any(), f"a box carries {reason}")
+    elif several.any():
+        raise ValueError(f"box {int(several.nonzero()[0])} carries {reason}")
     return truth

@@ -10,12 +10,21 @@ from hypothesis import strategies as st
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
+from dethead import devices
 from dethead.anchors import AnchorGrid
-from dethead.assigners import MaxIoUAssigner, grid_pairs, ignoring, overlapping
+from dethead.assigners import MaxIoUAssigner, all_pairs, grid_pairs, ignoring, overlapping
 from dethead.structures import BACKGROUND, IGNORE, Anchors, GroundTruth
 
 GRID = AnchorGrid.from_sizes([8, 16], [16, 32], ratios=[0.5, 1, 2]).place((64, 96))
 NOTHING = torch.zeros(0, 4)
+
+
+@pytest.fixture(scope="module", params=[(), ("cpu",)], ids=["asked", "behind"], autouse=True)
+def _device(request):
+    """Every test twice: with a CPU that is asked which pairs overlap, and as where nobody waits for that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "BEHIND", request.param)
+        yield
 
 
 def as_anchors(boxes):
@@ -174,7 +183,7 @@ def test_looking_in_chunks_changes_nothing(monkeypatch, pairs, anchors):
     boxes = random_boxes(10, whole=True)
     truth = as_truth(torch.cat([boxes, boxes]), random_boxes(7))
     whole = MaxIoUAssigner()(anchors, [truth])
-    for module in (ignoring, grid_pairs, overlapping):
+    for module in (ignoring, grid_pairs, overlapping, all_pairs):
         monkeypatch.setattr(module, "CHUNK_PAIRS", pairs)
     parts = MaxIoUAssigner()(anchors, [truth])
     assert torch.equal(whole.matched, parts.matched)
@@ -182,7 +191,8 @@ def test_looking_in_chunks_changes_nothing(monkeypatch, pairs, anchors):
 
 
 MEMORY = """
-import resource, torch
+import resource, sys, torch
+from dethead import devices
 from dethead.assigners import MaxIoUAssigner
 from dethead.structures import Anchors, GroundTruth
 
@@ -194,6 +204,7 @@ def match(count):
     labels = torch.zeros(count, dtype=torch.int64)
     MaxIoUAssigner()(anchors, [GroundTruth.from_labels(boxes(count), labels, 1, boxes(count // 5))])
 
+devices.BEHIND = sys.argv[1:]
 torch.set_num_threads(1)
 anchors = Anchors(boxes(120_000), (slice(0, 120_000),), (1,), ((1, 120_000),))
 match(1)
@@ -206,7 +217,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
 def test_500_boxes_and_120_000_anchors_stay_within_300_mb():
     # All pairs in float32 would be 240 MB for one matrix, and IoU needs several.
-    result = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", MEMORY, *devices.BEHIND]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(result.stdout) / 1024 < 300
 
 

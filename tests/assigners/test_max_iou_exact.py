@@ -9,8 +9,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dethead import devices
 from dethead.anchors import AnchorGrid
 from dethead.assigners import MaxIoUAssigner, grid_pairs, ignoring, overlapping
+from dethead.assigners import all_pairs as in_pieces
 from dethead.boxes import box_areas, intersections, iou
 from dethead.structures import BACKGROUND, IGNORE, Anchors, GroundTruth
 
@@ -117,6 +119,16 @@ def test_small_pieces_keep_every_match(seed, pairs):
         assert_exact(anchors, truth, options)
 
 
+@settings(max_examples=100)
+@given(seed=st.integers(0, 10**6), pairs=st.sampled_from([10**4, 2**22]))
+def test_where_nothing_waits_for_the_device_the_matches_are_the_same(seed, pairs):
+    anchors, truth, options = draw_scene(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "BEHIND", ("cpu",))
+        patch.setattr(in_pieces, "CHUNK_PAIRS", pairs)
+        assert_exact(anchors, truth, options)
+
+
 CELLS = AnchorGrid((16,), (((16.0, 16.0),),)).place((64, 64))
 
 
@@ -147,7 +159,9 @@ def test_without_thresholds_the_first_box_has_all_that_none_overlaps_and_no_box_
     assert (found.matched[1] == IGNORE).all()
 
 
-def test_a_box_that_is_no_number_gets_nothing_and_disturbs_no_other():
+@pytest.mark.parametrize("behind", [(), ("cpu",)])
+def test_a_box_that_is_no_number_gets_nothing_and_disturbs_no_other(behind, monkeypatch):
+    monkeypatch.setattr(devices, "BEHIND", behind)
     boxes = torch.tensor([[0.0, 0, 16, 16], [math.nan] * 4, [16.0, 0, 32, 16]])
     truth = GroundTruth.from_labels(boxes, torch.tensor([0, 0, 0]), 1)
     for anchors in (CELLS, as_list(CELLS)):
@@ -156,7 +170,9 @@ def test_a_box_that_is_no_number_gets_nothing_and_disturbs_no_other():
 
 
 @pytest.mark.parametrize("anchors", [CELLS, as_list(CELLS)], ids=["grid", "list"])
-def test_float64_stays_float64(anchors):
+@pytest.mark.parametrize("behind", [(), ("cpu",)])
+def test_float64_stays_float64(behind, anchors, monkeypatch):
+    monkeypatch.setattr(devices, "BEHIND", behind)
     anchors = anchors._replace(boxes=anchors.boxes.double())
     truth = GroundTruth.from_labels(torch.tensor([[0.1, 0, 16, 16]]).double(), torch.tensor([0]), 1)
     found = MaxIoUAssigner()(anchors, [truth]).overlaps[0]
@@ -189,3 +205,17 @@ def test_no_tensor_is_larger_than_a_piece_or_a_number_for_each_anchor():
     coordinates, numbers = 16 * grid_pairs.CHUNK_PAIRS, 8 * (len(grid.boxes) + 1)
     assert largest.bytes <= max(coordinates, numbers)
     assert max(coordinates, numbers) < 4 * len(boxes) * len(grid.boxes) / 50
+
+
+def test_where_nothing_waits_no_tensor_is_larger_than_a_piece_or_a_number_for_each_anchor(monkeypatch):
+    monkeypatch.setattr(devices, "BEHIND", ("cpu",))
+    for module in (in_pieces, ignoring):
+        monkeypatch.setattr(module, "CHUNK_PAIRS", 2**17)
+    grid = AnchorGrid.from_sizes([8, 16], [16, 64], ratios=RATIOS[1], scales=SCALES[1]).place((360, 360))
+    boxes = draw_boxes(torch.Generator().manual_seed(0), 300, 360, 360, "plain")
+    truth = GroundTruth.from_labels(boxes, torch.zeros(300, dtype=torch.int64), 1, boxes[:5])
+    with Largest() as largest:
+        MaxIoUAssigner()(grid, [truth])
+    corners, coordinates = 8 * 2**17, 16 * len(grid.boxes)
+    assert largest.bytes <= max(corners, coordinates)
+    assert max(corners, coordinates) < 4 * len(boxes) * len(grid.boxes) / 25

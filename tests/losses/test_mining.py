@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from dethead import devices
 from dethead.losses.mining import hard_negatives
+
+
+@pytest.fixture(params=[(), ("cpu",)], ids=["asked", "behind"], autouse=True)
+def _device(request, monkeypatch):
+    """Every test twice: with a CPU that is asked for the counts, and as where nobody waits for them."""
+    monkeypatch.setattr(devices, "BEHIND", request.param)
 
 
 def by_sorting(loss, candidates, count):
