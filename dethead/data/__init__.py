@@ -1,8 +1,9 @@
 """From COCO files on a disk to batches.
 
-``layout`` finds the files, ``coco`` reads the annotations, ``images`` decodes, ``transforms`` augments and
-resizes, ``dataset`` joins image and truth, ``orders`` says which images an epoch shows, ``sampling`` gives
-the batches and the loader.
+``layout`` finds the files, ``coco`` reads the annotations, ``images`` decodes, ``samples`` moves image and
+truth together, ``transforms`` augments with the mosaics of ``joining``, ``dataset`` joins all of it,
+``orders`` says which images an epoch shows, ``input_sizes`` how large, ``sampling`` gives the batches and the
+loader.
 """
 
 from importlib import import_module
@@ -10,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from dethead.data.classes import ClassChoice, Hierarchy
 from dethead.data.coco import Classes, CocoSet, CocoTruth, DataError, choose_classes
+from dethead.data.input_sizes import InputSizes
 from dethead.data.layout import Split, find_split
 from dethead.data.orders import ClassAware, InTurn, Order, RepeatFactor, Uniform
 
 if TYPE_CHECKING:
     from dethead.data.dataset import DetectionDataset, Item, Problem, check_images, collate
     from dethead.data.images import read_image
+    from dethead.data.samples import Sample, resize_to_fit
     from dethead.data.sampling import EpochBatches, make_loader
-    from dethead.data.transforms import Sample, TrainTransform, resize_to_fit
+    from dethead.data.transforms import TrainTransform
 
 # What looks at images is found on first use: torchvision takes as long to import as PyTorch, and results are
 # scored without it.
@@ -25,7 +28,8 @@ _HOMES = {
     "dethead.data.dataset": ["DetectionDataset", "Item", "Problem", "check_images", "collate"],
     "dethead.data.images": ["read_image"],
     "dethead.data.sampling": ["EpochBatches", "make_loader"],
-    "dethead.data.transforms": ["Sample", "TrainTransform", "resize_to_fit"],
+    "dethead.data.samples": ["Sample", "resize_to_fit"],
+    "dethead.data.transforms": ["TrainTransform"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -40,6 +44,7 @@ __all__ = [
     "EpochBatches",
     "Hierarchy",
     "InTurn",
+    "InputSizes",
     "Item",
     "Order",
     "Problem",

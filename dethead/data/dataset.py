@@ -1,6 +1,7 @@
 """Image files and their truth as items of one size, and batches of them."""
 
 import logging
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,14 +14,19 @@ from torch.utils.data import Dataset
 from dethead.data.coco import CocoSet
 from dethead.data.errors import DataError
 from dethead.data.images import check_end, check_size, image_size, read_image
+from dethead.data.input_sizes import SizedKey
+from dethead.data.samples import PAD_VALUE, Sample, resize_to_fit
 from dethead.data.seeds import seed_of
-from dethead.data.transforms import PAD_VALUE, Sample, TrainTransform, resize_to_fit
+from dethead.data.transforms import TrainTransform
 from dethead.structures import Batch, GroundTruth, Resize
 
 _log = logging.getLogger(__name__)
 
 # Reading headers waits for the disk, hardly for the processor.
 _CHECK_THREADS = 8
+
+# Below 0, where no image is: random numbers that nothing else draws. -1 to -3 are those of the orders.
+_REBUILDING = -4
 
 
 class Item(NamedTuple):
@@ -47,9 +53,14 @@ class DetectionDataset(Dataset[Item]):
         size: (height, width) of the network input, in pixels.
         transform: the augmentation, None for evaluation.
         seed: of the augmentation, which is a function of seed and key alone: the same whatever the number of
-            workers, processes and images in a batch, and the same in all runs of an ablation.
+            workers, processes and images in a batch, and the same in all runs of an ablation. So are the
+            partners of a mosaic: any images of the set, each as likely, whatever the sampler shows.
         skip_unreadable: put a grey image, ignored as a whole, in place of a damaged file, and note it in
             ``unreadable``. Off, a damaged file is an error.
+        epochs: of the run; the last ones are augmented plainly if ``transform`` says so.
+
+    Raises:
+        ValueError: last epochs of a number that is not known.
     """
 
     def __init__(
@@ -60,13 +71,18 @@ class DetectionDataset(Dataset[Item]):
         transform: TrainTransform | None,
         seed: int,
         skip_unreadable: bool = False,
+        epochs: int | None = None,
     ) -> None:
+        plain = 0 if transform is None else transform.last_epochs_plain
+        if plain and epochs is None:
+            raise ValueError(f"last_epochs_plain {plain} needs the number of epochs")
         self.coco = coco
         self.images = images
         self.size = size
         self.transform = transform
         self.seed = seed
         self.skip_unreadable = skip_unreadable
+        self._plain_from = math.inf if epochs is None else epochs - plain
         # Shared memory: worker processes write, the main process reads.
         self.unreadable = torch.zeros(len(coco), dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
         """(I,) bool: images that were left out so far."""
@@ -74,25 +90,40 @@ class DetectionDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.coco)
 
-    def __getitem__(self, key: tuple[int, ...]) -> Item:
+    def __getitem__(self, key: tuple[int, ...] | SizedKey) -> Item:
         """Give an image of an epoch.
 
         Args:
             key: (epoch, index of the image in the ``CocoSet``), and a third number, 1, 2, ..., when the epoch
-                shows the image again: every time is augmented otherwise.
+                shows the image again: every time is augmented otherwise. A ``SizedKey`` asks for a size
+                of its own.
 
         Raises:
             DataError: a file that is missing, damaged, or of another size than the annotation file says.
         """
+        key, size = key if isinstance(key, SizedKey) else (key, self.size)
         index = key[1]
         sample = self._read(index)
         if self.transform is not None:
-            # Not torch.manual_seed: it would also reset the generator of the GPU, in the middle of training.
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(seed_of(self.seed, *key))
-                sample = self.transform(sample)
-        sample, resize = resize_to_fit(sample, self.size)
+            sample = self._augment(self.transform, sample, key, size)
+        sample, resize = resize_to_fit(sample, size)
         return Item(sample.image, sample.truth, int(self.coco.image_ids[index]), resize, index)
+
+    def _augment(
+        self, transform: TrainTransform, sample: Sample, key: tuple[int, ...], size: tuple[int, int]
+    ) -> Sample:
+        picture = None
+        # Not torch.manual_seed: it would also reset the generator of the GPU, in the middle of training.
+        with torch.random.fork_rng(devices=[]):
+            if transform.rebuilds and key[0] < self._plain_from:
+                # A seed of its own: an image that is left alone looks as in a run that leaves all alone.
+                torch.default_generator.manual_seed(seed_of(self.seed, *key, _REBUILDING))
+                picture = transform.rebuild(sample, size, self._draw_image)
+            torch.default_generator.manual_seed(seed_of(self.seed, *key))
+            return transform(sample) if picture is None else transform.finish(picture)
+
+    def _draw_image(self) -> Sample:
+        return self._read(int(torch.randint(len(self), ())))
 
     def _read(self, index: int) -> Sample:
         path = self.images / self.coco.file_name(index)

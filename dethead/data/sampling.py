@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from torch.utils.data import DataLoader, Sampler
 
 from dethead.data.dataset import DetectionDataset, collate
+from dethead.data.input_sizes import InputSizes, SizedKey
 from dethead.data.orders import InTurn, Order
 from dethead.structures import Batch
 
@@ -14,7 +15,7 @@ Key = tuple[int, ...]
 """(epoch, index of the image), and from its second time in the epoch on how often it was there before."""
 
 
-class EpochBatches(Sampler[list[Key]]):
+class EpochBatches(Sampler[list[Key | SizedKey]]):
     """Batches of one epoch, as one of several processes sees them.
 
     Batches are cut from the order first, and then shared out, image k of a batch to process k mod
@@ -29,6 +30,7 @@ class EpochBatches(Sampler[list[Key]]):
         rank: which of the processes, in [0, processes).
         processes: how many.
         start: batches of this epoch that are already done, for an exact resume.
+        sizes: how large the images of each batch are; None: as the data set has them.
 
     Raises:
         ValueError: numbers that cannot be, or an order that leaves a process without images.
@@ -45,6 +47,7 @@ class EpochBatches(Sampler[list[Key]]):
         rank: int = 0,
         processes: int = 1,
         start: int = 0,
+        sizes: InputSizes | None = None,
     ) -> None:
         if batch_size < processes or not 0 <= rank < processes:
             raise ValueError(
@@ -63,6 +66,7 @@ class EpochBatches(Sampler[list[Key]]):
         self.order, self.batch_size = order, batch_size
         self.seed, self.drop_last = seed, drop_last
         self.rank, self.processes = rank, processes
+        self.sizes = sizes
         self.set_epoch(epoch, start)
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
@@ -77,20 +81,26 @@ class EpochBatches(Sampler[list[Key]]):
         whole, rest = divmod(self.order.length, self.batch_size)
         return whole if self.drop_last or not rest else whole + 1
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[Key | SizedKey]]:
         keys = self._keys()
         for batch in range(self.start, self.batches):
             images = keys[batch * self.batch_size : (batch + 1) * self.batch_size]
             share = images[self.rank :: self.processes]
             # The last batch of an evaluation may be smaller than the number of processes.
             if share:
-                yield share
+                yield self._sized(share, batch)
 
     def __len__(self) -> int:
         """Give how many batches this process will see."""
         last = self.order.length % self.batch_size
         empty = self.batches > self.start and not self.drop_last and 0 < last <= self.rank
         return self.batches - self.start - int(empty)
+
+    def _sized(self, keys: list[Key], batch: int) -> list[Key | SizedKey]:
+        if self.sizes is None:
+            return [*keys]
+        size = self.sizes(self.seed, self.epoch, batch)
+        return [SizedKey(key, size) for key in keys]
 
     def _keys(self) -> list[Key]:
         """Keys of the whole epoch: repetitions count the same wherever it starts, and for every process."""

@@ -1,12 +1,12 @@
-"""Image and truth together: augmentation, and the way to the network's input size.
+"""Augmentation: random changes of image and truth together.
 
-Random numbers are drawn as torchvision's v2 transforms draw them, and pixels are the same to the last one.
-Boxes are moved here, because v2 knows nothing of targets and drops an ignore region whose centre is cropped
-away.
+SSD's random numbers are drawn as torchvision's v2 transforms draw them, and pixels are the same to the last
+one.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import torch
@@ -17,10 +17,8 @@ from torchvision.transforms import v2
 
 from dethead.boxes import box_areas, iou
 from dethead.data.colours import distort
-from dethead.structures import GroundTruth, Resize
-
-PAD_VALUE: Final = 114
-"""Grey of what lies beside an image; close to the mean of natural images, so that the border is no edge."""
+from dethead.data.joining import MIXUP_SCALE, jitter, mixup, mosaic
+from dethead.data.samples import PAD_VALUE, Sample, Window, crop, flip, keep, resize_to_fit, shift
 
 _CROP_OVERLAPS: Final = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, None)
 """IoU that some object must have with the crop, one drawn for each image; None leaves the image whole."""
@@ -34,68 +32,13 @@ _CROP_ASPECT: Final = 0.5
 """Smallest width over height of a crop, and height over width."""
 
 
-class Sample(NamedTuple):
-    """One image and what is in it."""
-
-    image: Tensor
-    """(3, H, W) uint8 RGB"""
-    truth: GroundTruth
-    """Boxes in pixels of this image."""
-
-
-class Window(NamedTuple):
-    """A part of an image, in whole pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-
-def resize_to_fit(sample: Sample, size: tuple[int, int], pad_value: int = PAD_VALUE) -> tuple[Sample, Resize]:
-    """Scale to the largest size that fits, up or down, without distortion; pad right and below.
-
-    Args:
-        sample: any size.
-        size: (height, width) wanted, in pixels.
-        pad_value: grey of the padding, in [0, 255].
-
-    Returns:
-        The sample, boxes scaled with it, and the way back. The scale is new size / old size in whole pixels,
-        for each axis: where boxes really go, not what was asked for.
-
-    Example:
-        >>> box, label = torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([0])
-        >>> truth = GroundTruth.from_labels(box, label, num_classes=1)
-        >>> wide = Sample(torch.zeros(3, 4, 8, dtype=torch.uint8), truth)
-        >>> resized, resize = resize_to_fit(wide, (16, 16))
-        >>> resized.truth.boxes, resize.scale
-        (tensor([[0., 0., 8., 4.]]), (2.0, 2.0))
-        >>> resized.image[0, :, 0]  # 8 rows of image, 8 rows of padding
-        tensor([  0,   0,   0,   0,   0,   0,   0,   0, 114, 114, 114, 114, 114, 114,
-                114, 114], dtype=torch.uint8)
-    """
-    height, width = sample.image.shape[1:]
-    scale = min(size[0] / height, size[1] / width)
-    # The tighter side is the wanted size exactly, but for the last digit of a float.
-    new = max(1, min(size[0], round(height * scale))), max(1, min(size[1], round(width * scale)))
-    image = sample.image
-    if new != (height, width):
-        image = F.interpolate(image[None], size=new, mode="bilinear", antialias=True)[0]
-    if new != tuple(size):
-        canvas = image.new_full((3, *size), pad_value)
-        canvas[:, : new[0], : new[1]] = image
-        image = canvas
-    resize = Resize((height, width), (new[0] / height, new[1] / width))
-    truth = sample.truth._replace(
-        boxes=resize.to_input(sample.truth.boxes), ignore_boxes=resize.to_input(sample.truth.ignore_boxes)
-    )
-    return Sample(image, truth), resize
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrainTransform:
-    """SSD's augmentation (arXiv 1512.02325, section 2.2), in the order of the fields; probability 0 is off.
+    """SSD's augmentation (arXiv 1512.02325, section 2.2), and what came later; probability 0 is off.
+
+    A call changes one image by the fields up to ``flip``, in their order. ``rebuild`` makes a picture of the
+    network's input size by mosaic, mixup and jitter, if they are wanted; what is left to be done to it is
+    ``finish``. One picture is scaled by one of them: a mosaic, else the jitter, else zoom-out and crop.
 
     Ignore regions and the targets of each box come through every step.
     """
@@ -112,36 +55,87 @@ class TrainTransform:
     """Probability to be mirrored left to right."""
     min_box_size: float
     """Objects narrower or lower than so many pixels, after all, are dropped."""
+    mosaic: float = 0.0
+    """Probability to be joined with three other images."""
+    mixup: float = 0.0
+    """Probability to be averaged with another image."""
+    jitter: Sequence[float] | None = None
+    """Lowest and highest factor of the large-scale jitter, on the scale at which the image fits."""
+    last_epochs_plain: int = 0
+    """Epochs at the end without mosaic, mixup and jitter."""
 
     def __post_init__(self) -> None:
-        for name in ("photometric", "zoom_out", "iou_crop", "flip"):
+        for name in ("photometric", "zoom_out", "iou_crop", "flip", "mosaic", "mixup"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be a probability in [0, 1], got {getattr(self, name)}")
         if self.zoom_out_max < 1:
             raise ValueError(f"zoom_out_max must be at least 1, got {self.zoom_out_max}")
         if self.min_box_size < 0:
             raise ValueError(f"min_box_size must be at least 0 px, got {self.min_box_size}")
+        if self.jitter is not None and not 0 < self.jitter[0] <= self.jitter[1]:
+            raise ValueError(f"jitter must be 0 < low <= high, got {self.jitter}")
+        if self.last_epochs_plain < 0:
+            raise ValueError(f"last_epochs_plain must be at least 0, got {self.last_epochs_plain}")
 
     def __call__(self, sample: Sample) -> Sample:
         """Augment with torch's global random numbers."""
-        if self.photometric:
-            sample = sample._replace(image=distort(sample.image, self.photometric))
+        return self._end(self._scale(self._colour(sample)))
+
+    @property
+    def rebuilds(self) -> bool:
+        """Whether ``rebuild`` ever gives a picture."""
+        return bool(self.mosaic or self.mixup or self.jitter)
+
+    def rebuild(self, own: Sample, size: tuple[int, int], partner: Callable[[], Sample]) -> Sample | None:
+        """Make a picture by mosaic, mixup and jitter, with torch's global random numbers.
+
+        Args:
+            own: the image.
+            size: (height, width) of the picture, in px.
+            partner: draws another image of the data set and reads it.
+
+        Returns:
+            The picture, for ``finish``; None where the image is to be changed by itself, by a call.
+        """
+        picture = None
+        if _happens(self.mosaic):
+            picture = mosaic(own, partner, size)
+        elif self.jitter is not None:
+            picture = jitter(own, size, *self.jitter)
+        if not _happens(self.mixup):
+            return picture
+        if picture is None:
+            picture, _ = resize_to_fit(self._scale(own), size)
+        other = jitter(partner(), size, *MIXUP_SCALE)
+        return mixup(picture, flip(other) if _happens(self.flip) else other)
+
+    def finish(self, picture: Sample) -> Sample:
+        """Change colours, mirror, and drop small objects, by pixels of the network's input."""
+        return self._end(self._colour(picture))
+
+    def _colour(self, sample: Sample) -> Sample:
+        return sample._replace(image=distort(sample.image, self.photometric)) if self.photometric else sample
+
+    def _scale(self, sample: Sample) -> Sample:
         if _happens(self.zoom_out):
             sample = self._zoom_out(sample)
         if _happens(self.iou_crop):
             window = choose_window(sample)
             sample = sample if window is None else crop(sample, window)
+        return sample
+
+    def _end(self, sample: Sample) -> Sample:
         if _happens(self.flip):
             sample = flip(sample)
         boxes = sample.truth.boxes
         large = (boxes[:, 2:] - boxes[:, :2] >= self.min_box_size).all(dim=1)
-        return sample._replace(truth=_keep(sample.truth, large))
+        return sample._replace(truth=keep(sample.truth, large))
 
     def _zoom_out(self, sample: Sample) -> Sample:
         draw = v2.RandomZoomOut(side_range=(1.0, self.zoom_out_max), p=1.0)
         left, top, right, bottom = draw.make_params([sample.image])["padding"]
         image = F.pad(sample.image, (left, right, top, bottom), value=PAD_VALUE)
-        return Sample(image, _shift(sample.truth, left, top))
+        return Sample(image, shift(sample.truth, left, top))
 
 
 def choose_window(sample: Sample) -> Window | None:
@@ -194,51 +188,5 @@ def _holds_object(window: Window, boxes: Tensor, centers: NDArray[np.float32], o
     return bool(iou(boxes[torch.from_numpy(inside)], place).max() >= overlap)
 
 
-def flip(sample: Sample) -> Sample:
-    """Mirror left to right."""
-    width = sample.image.shape[2]
-    truth = sample.truth._replace(
-        boxes=_mirror(sample.truth.boxes, width), ignore_boxes=_mirror(sample.truth.ignore_boxes, width)
-    )
-    return Sample(sample.image.flip(2), truth)
-
-
-def crop(sample: Sample, window: Window) -> Sample:
-    """Cut out a window that lies inside the image.
-
-    An object stays if its centre is inside; it and the ignore regions are cut off at the border.
-    """
-    top, left, height, width = window
-    boxes = sample.truth.boxes
-    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).unbind(1)
-    # Open on both sides, as torchvision has it.
-    centred = (left < x) & (x < left + width) & (top < y) & (y < top + height)
-    truth = _shift(_keep(sample.truth, centred), -left, -top)
-    limit = boxes.new_tensor([width, height, width, height])
-    ignored = truth.ignore_boxes.clamp(min=0).minimum(limit)
-    visible = (ignored[:, 2:] > ignored[:, :2]).all(dim=1)
-    truth = truth._replace(boxes=truth.boxes.clamp(min=0).minimum(limit), ignore_boxes=ignored[visible])
-    return Sample(sample.image[:, top : top + height, left : left + width], truth)
-
-
 def _happens(probability: float) -> bool:
     return bool(torch.rand(()) < probability)
-
-
-def _mirror(boxes: Tensor, width: int) -> Tensor:
-    x1, y1, x2, y2 = boxes.unbind(1)
-    return torch.stack([width - x2, y1, width - x1, y2], dim=1)
-
-
-def _shift(truth: GroundTruth, x: int, y: int) -> GroundTruth:
-    offset = truth.boxes.new_tensor([x, y, x, y])
-    return truth._replace(boxes=truth.boxes + offset, ignore_boxes=truth.ignore_boxes + offset)
-
-
-def _keep(truth: GroundTruth, rows: Tensor) -> GroundTruth:
-    return truth._replace(
-        boxes=truth.boxes[rows],
-        targets=truth.targets[rows],
-        class_known=truth.class_known[rows],
-        weights=None if truth.weights is None else truth.weights[rows],
-    )

@@ -12,6 +12,7 @@ from dethead.data import (
     CocoSet,
     DataError,
     DetectionDataset,
+    InputSizes,
     Split,
     TrainTransform,
     check_images,
@@ -139,9 +140,24 @@ def use_sets(run: Run, inputs: Inputs, train_set: CocoSet, val_set: CocoSet) -> 
         )
     skip = run.data.skip_unreadable
     return RunData(
-        DetectionDataset(train_set, inputs.train.images, (height, width), transform, run.seed, skip),
+        DetectionDataset(
+            train_set,
+            inputs.train.images,
+            (height, width),
+            transform,
+            run.seed,
+            skip,
+            epochs=run.training.epochs,
+        ),
         DetectionDataset(val_set, inputs.val.images, (height, width), None, run.seed, skip),
     )
+
+
+def input_sizes(run: Run) -> InputSizes | None:
+    """Give the sizes of a run's batches; None where all have ``data.image_size``."""
+    if run.data.multi_scale is None:
+        return None
+    return InputSizes(run.data.input_sizes(run.backbone.strides[-1]), run.training.accumulate)
 
 
 def check_files(run: Run, inputs: Inputs, data: RunData) -> None:

@@ -24,13 +24,13 @@ from dethead.files import write_atomically
 from dethead.normalisers import Counts, add_counts, count
 from dethead.oracles import BranchOracles
 from dethead.running import RunningState, add_seen
-from dethead.structures import Assignment, Batch, ClassesSeen, HeadOutput, LossTerms
+from dethead.structures import Anchors, Assignment, Batch, ClassesSeen, HeadOutput, LossTerms
 from dethead.training import checkpoint, run_state
 from dethead.training.by_class import table
 from dethead.training.ema import WeightAverage
 from dethead.training.environment import environment
 from dethead.training.fine_tuning import take_weights
-from dethead.training.inputs import Inputs, RunData, describe
+from dethead.training.inputs import Inputs, RunData, describe, input_sizes
 from dethead.training.optimisation import lr_factor, make_optimizer, set_lr
 from dethead.training.pictures import leave_pictures
 from dethead.training.progress import bar
@@ -111,6 +111,7 @@ class Trainer:
             drop_last=True,
             rank=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
+            sizes=input_sizes(self.run),
         )
 
     def _init_from(self, path: Path) -> None:
@@ -235,7 +236,7 @@ class Trainer:
             output,
             assignment,
             batch.truth,
-            self.anchors,
+            self._anchors(batch),
             counts=counts,
             seen=self.state.classes(),
             teacher=self._ask_teacher(batch),
@@ -267,13 +268,18 @@ class Trainer:
         return output
 
     def _assign(self, batch: Batch, output: HeadOutput | None) -> Assignment:
+        anchors = self._anchors(batch)
         if not self.assigner.needs_predictions:
-            return self.assigner(self.anchors, batch.truth)
+            return self.assigner(anchors, batch.truth)
         if output is None:
             with torch.no_grad():
                 output = self._forward(batch)
-        seen = self.postprocessor.predictions(output, self.anchors)
-        return self.assigner(self.anchors, batch.truth, seen)
+        seen = self.postprocessor.predictions(output, anchors)
+        return self.assigner(anchors, batch.truth, seen)
+
+    def _anchors(self, batch: Batch) -> Anchors:
+        # Kept there: asking for each batch costs nothing.
+        return self.detector.anchors(batch.images.shape[2:])
 
     def _agree(self, assignments: list[Assignment]) -> Counts:
         """Counts of the whole step, and whether any process was asked to stop."""

@@ -48,3 +48,56 @@ def test_parents_count_as_classes():
     assert load_run(parents).data.num_classes == 5
     assert load_run(parents, "data.classes=[car, {p: [pedestrian], t: [truck]}]").data.num_classes == 5
     assert load_run(parents, "data.classes=null").data.num_classes is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.augment.mosaic=1.5", "data.augment.mosaic: Input should be less than or equal to 1, got 1.5"),
+        ("data.augment.jitter=[2.0, 0.5]", "data.augment.jitter: must be [low, high], got [2.0, 0.5]"),
+        ("data.augment.jitter=[0.0, 0.5]", "data.augment.jitter.0: Input should be greater than 0"),
+        ("data.augment.last_epochs_plain=-1", "data.augment.last_epochs_plain"),
+        ("data.multi_scale=64", "data.multi_scale: must be [low, high] or a list of [height, width]"),
+        ("data.multi_scale=[64]", "in px, got [64]"),
+        ("data.multi_scale=[]", "in px, got []"),
+        ("data.multi_scale=[96, 64]", "in px, got [96, 64]"),
+        ("data.multi_scale=[64, [96, 96]]", "in px, got [64, [96, 96]]"),
+        ("data.multi_scale=[[64, 64.0]]", "in px, got [[64, 64.0]]"),
+        ("data.multi_scale=[64, 100]", "data.multi_scale [64, 100] must be multiples of the backbone's"),
+        ("data.multi_scale=[[64, 60]]", "data.multi_scale [[64, 60]] must be multiples of the backbone's"),
+    ],
+)
+def test_a_mistake_in_augmentation_or_sizes_is_named_in_one_line(override, message):
+    with pytest.raises(ConfigError) as error:
+        load_run(override)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "sizes"),
+    [
+        ("data.multi_scale=null", [(64, 128)]),
+        ("data.multi_scale=[48, 80]", [(48, 96), (56, 112), (64, 128), (72, 144), (80, 160)]),
+        ("data.multi_scale=[64, 64]", [(64, 128)]),
+        ("data.multi_scale=[[64, 64], [32, 96]]", [(64, 64), (32, 96)]),
+    ],
+)
+def test_the_sizes_of_batches_keep_the_proportions_or_are_listed(override, sizes):
+    run = load_run("data.image_size=[64, 128]", override)
+    assert [*run.data.input_sizes(8)] == sizes
+
+
+def test_widths_in_proportion_are_the_nearest_multiples_and_never_none():
+    run = load_run("data.image_size=[64, 8]", "data.multi_scale=[16, 128]")
+    assert {width for _, width in run.data.input_sizes(8)} == {8, 16}  # an eighth of 16 px is no whole cell
+
+
+def test_what_augmentation_can_do_is_off_unless_it_is_asked_for(tmp_path):
+    augment = load_run().data.augment
+    assert (augment.mosaic, augment.mixup, augment.jitter, augment.last_epochs_plain) == (0, 0, None, 0)
+    assert load_run().data.multi_scale is None
+    path = tmp_path / "a.yaml"
+    changed = load_run("data.augment.jitter=[0.1, 2]", "data.multi_scale=[[64, 64], [32, 96]]")
+    path.write_text(config.dump(changed))
+    assert config.load(path) == changed

@@ -1,0 +1,68 @@
+"""tools/split.py: training images in two parts, to choose settings without the validation images."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from dethead.data.layout import find_split
+
+TOOL = Path(__file__).parents[1] / "tools" / "split.py"
+
+
+@pytest.fixture(scope="module")
+def split():
+    spec = importlib.util.spec_from_file_location("split", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def annotations(images):
+    return {
+        "categories": [{"id": 1, "name": "car"}],
+        "images": [{"id": i, "file_name": f"{i}.jpg", "height": 4, "width": 4} for i in images],
+        "annotations": [
+            {"id": 10 * i + k, "image_id": i, "category_id": 1} for i in images for k in range(2)
+        ],
+    }
+
+
+def ids(part):
+    return {image["id"] for image in part["images"]}
+
+
+def test_every_image_is_in_one_part_with_all_its_objects(split):
+    parts = split.halves(annotations(range(5, 25)), val=6, seed=0)
+    assert len(ids(parts["val"])) == 6
+    assert ids(parts["train"]) | ids(parts["val"]) == set(range(5, 25))
+    assert not ids(parts["train"]) & ids(parts["val"])
+    for part in parts.values():
+        assert {one["image_id"] for one in part["annotations"]} == ids(part)
+        assert len(part["annotations"]) == 2 * len(part["images"])
+        assert part["categories"] == [{"id": 1, "name": "car"}]
+
+
+def test_the_draw_is_a_function_of_the_seed_and_not_of_the_order_of_images(split):
+    forward, backward = annotations(range(20)), annotations(range(19, -1, -1))
+    assert ids(split.halves(forward, 5, 0)["val"]) == ids(split.halves(backward, 5, 0)["val"])
+    assert ids(split.halves(forward, 5, 0)["val"]) != ids(split.halves(forward, 5, 1)["val"])
+
+
+@pytest.mark.parametrize("val", [0, 20, -1])
+def test_a_part_without_images_is_refused(split, val):
+    with pytest.raises(ValueError, match=rf"between 1 and 19 of the 20 images, got {val}"):
+        split.halves(annotations(range(20)), val, 0)
+
+
+def test_the_result_is_a_data_set_of_its_own(split, tmp_path, monkeypatch, capsys):
+    data, out = tmp_path / "data", tmp_path / "out"
+    (data / "annotations").mkdir(parents=True)
+    (data / "images").mkdir()
+    (data / "annotations" / "instances_train.json").write_text(json.dumps(annotations(range(8))))
+    monkeypatch.setattr("sys.argv", ["split.py", str(data), str(out), "--val", "2"])
+    split.main()
+    split.main()  # a second time changes nothing
+    assert find_split(out, "val").images.samefile(data / "images")
+    assert "val: 2 images, 4 objects" in capsys.readouterr().out

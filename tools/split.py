@@ -1,0 +1,63 @@
+"""Split the training images of a data set in two, to choose settings without looking at its val.
+
+    python tools/split.py DATA OUT --val 150 --seed 0
+
+``OUT`` gets ``instances_train.json``, ``instances_val.json`` and a link to the images; nothing is copied.
+Images are drawn with ``random.Random(seed)`` from their ids in order: the same seed gives the same split.
+"""
+
+import argparse
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+from dethead.data.layout import find_split
+from dethead.files import prepare_folder, write_json
+
+
+def halves(whole: dict[str, Any], val: int, seed: int) -> dict[str, dict[str, Any]]:
+    """Cut COCO annotations into those of ``val`` images drawn at random and those of the others.
+
+    Raises:
+        ValueError: nothing would be left on one side.
+    """
+    ids = sorted(image["id"] for image in whole["images"])
+    if not 0 < val < len(ids):
+        raise ValueError(f"--val must be between 1 and {len(ids) - 1} of the {len(ids)} images, got {val}")
+    drawn = set(random.Random(seed).sample(ids, val))
+    return {"train": _part(whole, set(ids) - drawn), "val": _part(whole, drawn)}
+
+
+def _part(whole: dict[str, Any], ids: set[int]) -> dict[str, Any]:
+    return whole | {
+        "images": [image for image in whole["images"] if image["id"] in ids],
+        "annotations": [one for one in whole["annotations"] if one["image_id"] in ids],
+    }
+
+
+def main() -> None:
+    """Read, split, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder of a data set in one of dethead's layouts")
+    parser.add_argument("out", type=Path, help="where the new data set goes")
+    parser.add_argument("--val", type=int, default=150, help="images to set aside (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
+    options = parser.parse_args()
+    try:
+        source = find_split(options.data, "train")
+        parts = halves(json.loads(source.annotations.read_text(encoding="utf-8")), options.val, options.seed)
+        prepare_folder(options.out / "annotations")
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    for name, part in parts.items():
+        write_json(options.out / "annotations" / f"instances_{name}.json", part)
+        print(f"{name}: {len(part['images'])} images, {len(part['annotations'])} objects")
+    images = options.out / "images"
+    if not images.is_symlink():
+        images.symlink_to(source.images.resolve(), target_is_directory=True)
+
+
+if __name__ == "__main__":
+    main()
