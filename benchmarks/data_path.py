@@ -142,7 +142,7 @@ def measure(case: str, files: list[Path], rounds: int) -> Row:
 
 def main() -> None:
     """Draw, check, measure."""
-    options = parser(__doc__).parse_args()
+    options = parser(__doc__, timed=False).parse_args()
     torch.set_num_threads(1)
     print(environment())
     with tempfile.TemporaryDirectory() as folder:

@@ -146,7 +146,7 @@ def print_peak(work: str, axis: str, count: int) -> None:
 
 def main() -> None:
     """Parse, measure."""
-    made = parser(__doc__)
+    made = parser(__doc__, timed=False)
     made.add_argument("--only", nargs="+", choices=WORKS, default=list(WORKS), metavar="WORK")
     made.add_argument("--rounds", type=int, default=2)
     made.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)

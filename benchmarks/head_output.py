@@ -5,15 +5,16 @@
 Maps of 8 images of 640 x 640 at strides 8 to 64, 3 anchors in a cell, 80 classes, in both memory formats,
 brought to (B, A, C + 5). The peer is what detectors do as a rule: permute and reshape each level, and
 concatenate them. *forward* is without gradients, *and back* with the gradient of the maps. The results are
-compared, to the bit. Times are the least CPU time of some rounds on one thread; memory is what one forward
+compared, to the bit. Times are the least of some rounds; memory is what one forward
 pass adds to a process of its own at its peak, in sizes of the output (Linux).
 """
 
+import argparse
 import json
 from collections.abc import Callable
 
 import torch
-from side_by_side import Row, added_mib, alone, compare, environment, finish, least, parser
+from side_by_side import Row, added_mib, alone, compare, environment, finish, least, ms, parser
 from torch import Tensor
 
 from dethead.heads import DetectionHead
@@ -72,7 +73,7 @@ def print_peak(way: str, layout: str, images: int) -> None:
         print(json.dumps(added_mib(lambda: call(levels))))
 
 
-def measure(layout: str, images: int, rounds: int) -> list[Row]:
+def measure(layout: str, images: int, rounds: int, options: argparse.Namespace) -> list[Row]:
     """Give the rows of one memory format."""
     levels, ways = draw(layout, images), contenders()
     wanted = permuted(levels)
@@ -87,9 +88,9 @@ def measure(layout: str, images: int, rounds: int) -> list[Row]:
             "head output",
             f"{images} images, {layout}, {case}",
             "torch permute + reshape + cat",
-            "ms",
-            1000 * times["permute"].cpu,
-            1000 * times["dethead"].cpu,
+            ms(options),
+            1000 * times["permute"].that_counts(options),
+            1000 * times["dethead"].that_counts(options),
             memory_ratio=memory if case == "forward" else None,
         )
         for case, times in (("forward", forward), ("and back", back))
@@ -101,14 +102,14 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--peak", nargs=3, metavar=("WAY", "LAYOUT", "IMAGES"), help="measure memory only")
     options = made.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     if options.peak:
         way, layout, images = options.peak
         print_peak(way, layout, int(images))
         return
     print(environment())
     images, rounds = (1, 1) if options.quick else (8, 9)
-    finish([row for layout in FORMATS for row in measure(layout, images, rounds)], options)
+    finish([row for layout in FORMATS for row in measure(layout, images, rounds, options)], options)
 
 
 if __name__ == "__main__":

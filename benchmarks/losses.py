@@ -1,6 +1,6 @@
 """Time loss and gradient over all anchors beside torchvision, plain PyTorch and torch.compile.
 
-    python benchmarks/losses.py [--anchors 240000] [--rounds 10] [--cpu]
+    python benchmarks/losses.py [--anchors 240000] [--rounds 10] [--threads 2] [--cpu]
 
 The output of a head, (1, A, 85) with 80 classes; one anchor in 500 is positive. Each contender gets the
 gradient of a sum of losses with respect to the whole output, forward and backward:
@@ -25,7 +25,6 @@ from typing import Final, NamedTuple
 import torch
 import torch.nn.functional as F
 from side_by_side import (
-    THREADS,
     Row,
     added_mib,
     alone,
@@ -33,6 +32,7 @@ from side_by_side import (
     environment,
     finish,
     least,
+    ms,
     parser,
     version_of,
 )
@@ -220,7 +220,7 @@ def measure(work: str, contender: str, count: int, rounds: int) -> dict[str, flo
 
 def best(work: str, contender: str, options: argparse.Namespace) -> dict[str, float]:
     """Give the least of what processes of their own found so far, and one more."""
-    sizes = ("--anchors", str(options.anchors), "--rounds", str(options.rounds))
+    sizes = (f"--anchors={options.anchors}", f"--rounds={options.rounds}", f"--threads={options.threads}")
     found = alone(__file__, "--measure", work, contender, *sizes)
     return {key: math.nan if value is None else value for key, value in found.items()}
 
@@ -241,7 +241,7 @@ def compare_all(options: argparse.Namespace) -> list[Row]:
 
 def tell(work: str, found: dict[str, dict[str, float]], options: argparse.Namespace) -> list[Row]:
     """Make the rows of one work: of time, and of memory in tensors of the output's size."""
-    unit, key = ("CPU ms", "cpu") if options.cpu else ("ms", "clock")
+    unit, key = ms(options), "cpu" if options.cpu else "clock"
     output = options.anchors * (CLASSES + 5) * 4 / 2**20
     case, ours = f"{options.anchors // 1000}k x {CLASSES + 5}", found.pop("dethead")
     rows, compiled = [], [name for name in found if name.startswith("compile")]
@@ -264,14 +264,11 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--anchors", type=int, default=240_000)
     made.add_argument("--rounds", type=int, default=10)
-    made.add_argument(
-        "--cpu", action="store_true", help="compare CPU time, where others use the machine, too"
-    )
     made.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     options = made.parse_args()
     if options.quick:
         options.anchors, options.rounds = 5000, 2
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(options.threads)
     if options.measure:
         print(json.dumps(measure(*options.measure, options.anchors, options.rounds)))
         return

@@ -5,9 +5,8 @@
 RetinaNet's anchors of an 800 x 816 image (9 in a cell, 122k), and one image's boxes: 8 to 400 px (the root
 of the area), log-uniform, at most 3 : 1. *grid* finds anchors by their place; *list* has them in random
 order: no grid is left. torchvision's is ``Matcher(0.5, 0.4, allow_low_quality_matches=True)`` on ``box_iou``;
-all matches are compared before a time is printed. Times are the least CPU time of some rounds, contenders in
-turn, on one thread; memory is what one call adds at its peak to a process of its own (Linux), 1 MiB where it
-is less.
+all matches are compared before a time is printed. Times are the least of some rounds, contenders in turn;
+memory is what one call adds at its peak to a process of its own (Linux), 1 MiB where it is less.
 """
 
 import argparse
@@ -17,7 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 import torch
-from side_by_side import Row, added_mib, alone, compare, environment, finish, least, parser
+from side_by_side import Row, added_mib, alone, compare, environment, finish, least, ms, parser
 from torch import Tensor
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
@@ -75,23 +74,23 @@ def check_equal(count: int) -> None:
     assert torch.equal(prepare("list", count)(), wanted[shuffled(len(wanted))])
 
 
-def measure(count: int, rounds: int, *, memory: bool) -> list[Row]:
+def measure(count: int, rounds: int, options: argparse.Namespace) -> list[Row]:
     """Compare the matches, then time and memory."""
     check_equal(count)
     times = least({name: prepare(name, count) for name in CONTENDERS}, rounds * max(1, 100 // count))
     peak = {}
-    if memory:
+    if not options.quick:
         peak = {name: max(1.0, alone(__file__, "--peak", name, str(count))) for name in CONTENDERS}
     return [
         compare(
             "max-IoU matching",
             f"{len(place_anchors('grid').boxes) // 1000}k anchors, {count} boxes, {name}",
             "torchvision",
-            "ms",
-            1000 * times["torchvision"].cpu,
-            1000 * times[name].cpu,
+            ms(options),
+            1000 * times["torchvision"].that_counts(options),
+            1000 * times[name].that_counts(options),
             asked=ASKED[name].get(count),
-            memory_ratio=peak["torchvision"] / peak[name] if memory else None,
+            memory_ratio=peak["torchvision"] / peak[name] if peak else None,
         )
         for name in ("grid", "list")
     ]
@@ -110,13 +109,13 @@ def main() -> None:
     made.add_argument("--rounds", type=int, default=7)
     made.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     options = made.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     if options.peak:
         print_peak(options.peak[0], int(options.peak[1]))
         return
     print(environment())
     counts, rounds = ([10], 2) if options.quick else (options.boxes, options.rounds)
-    rows = [row for count in counts for row in measure(count, rounds, memory=not options.quick)]
+    rows = [row for count in counts for row in measure(count, rounds, options)]
     finish(rows, options)
 
 

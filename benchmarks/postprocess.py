@@ -7,13 +7,14 @@ so many (anchor, class) pairs of an image pass the threshold of 0.001. ``postpro
 best 300 of each class, dethead all pairs of the image; both suppress within classes above IoU 0.55 and give
 300 detections. dethead's head says the same in its own way: the class logits as they are, and the confidence
 that is 1 minus torchvision's background probability. Before a time is printed the detections are compared:
-the same boxes and labels, scores to 1e-5. Times are the least CPU time of some rounds on one thread.
+the same boxes and labels, scores to 1e-5. Times are the least of some rounds, contenders in turn.
 """
 
+import argparse
 from collections.abc import Callable
 
 import torch
-from side_by_side import Row, compare, environment, finish, least, parser
+from side_by_side import Row, compare, environment, finish, least, ms, parser
 from torch import Tensor
 from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
@@ -87,24 +88,24 @@ def check_equal(theirs: list[dict[str, Tensor]], ours: list[Detections]) -> None
         assert near.any(dim=1).all(), f"image {image}: detections that dethead has not"
 
 
-def measure(candidates: int, asked: float, quick: bool) -> Row:
+def measure(candidates: int, asked: float, options: argparse.Namespace) -> Row:
     """Give the row of one number of candidates."""
-    drawn = draw(1 if quick else IMAGES, candidates)
+    drawn = draw(1 if options.quick else IMAGES, candidates)
     peer, own = torchvisions(*drawn), detheads(*drawn)
     check_equal(peer(), own())
-    times = least({"torchvision": peer, "dethead": own}, rounds=1 if quick else 15)
+    times = least({"torchvision": peer, "dethead": own}, rounds=1 if options.quick else 15)
     case = f"{len(drawn[0])} images, {candidates // 1000}k candidates each"
-    values = (1000 * times[name].cpu for name in ("torchvision", "dethead"))
-    return compare("postprocess", case, "torchvision SSDlite", "ms", *values, asked=asked)
+    values = (1000 * times[name].that_counts(options) for name in ("torchvision", "dethead"))
+    return compare("postprocess", case, "torchvision SSDlite", ms(options), *values, asked=asked)
 
 
 @torch.no_grad()
 def main() -> None:
     """Parse, check, measure."""
     options = parser(__doc__).parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     print(environment())
-    finish([measure(*case, options.quick) for case in ASKED.items()], options)
+    finish([measure(*case, options) for case in ASKED.items()], options)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ the machine does disturbs all of them alike::
 
     options = parser(__doc__).parse_args()
     times = least({"peer": theirs, "dethead": ours}, rounds=2 if options.quick else 20)
-    peer, own = (1000 * times[name].cpu for name in ("peer", "dethead"))
-    finish([compare("matching", "100 boxes", "torchvision", "ms", peer, own, asked=60)], options)
+    peer, own = (1000 * times[name].that_counts(options) for name in ("peer", "dethead"))
+    finish([compare("matching", "100 boxes", "torchvision", ms(options), peer, own, asked=60)], options)
 """
 
 import argparse
@@ -29,7 +29,7 @@ MORE_IS_BETTER: Final = frozenset({"images/s", "images/CPU s"})
 """Units of which a contender wants many; of all others (ms, s, MiB) it wants few."""
 
 THREADS: Final = 2
-"""Of every contender, unless a benchmark says otherwise."""
+"""Of every contender, unless --threads says otherwise."""
 
 
 class Row(NamedTuple):
@@ -63,6 +63,15 @@ class Times(NamedTuple):
     cpu: float
     """Of all threads of the process together. Other programs disturb it less, but a thread that waits for
     others in a loop counts as busy."""
+
+    def that_counts(self, options: argparse.Namespace) -> float:
+        """Give the seconds that are compared."""
+        return self.cpu if options.cpu else self.clock
+
+
+def ms(options: argparse.Namespace) -> str:
+    """Give the unit of milliseconds that are compared."""
+    return "CPU ms" if options.cpu else "ms"
 
 
 def compare(
@@ -183,11 +192,21 @@ def alone(script: str | Path, *arguments: str, **environ: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
-    """Make a parser with the options that every benchmark has: --quick and --json."""
+def parser(doc: str | None, *, timed: bool = True) -> argparse.ArgumentParser:
+    """Make a parser with the options that every benchmark has.
+
+    Args:
+        doc: what --help says.
+        timed: whether it takes --threads and --cpu; those without measure CPU time on one thread.
+    """
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--quick", action="store_true", help="small sizes, few rounds: does it run at all?")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
+    if timed:
+        made.add_argument("--threads", type=int, default=THREADS, help="of every contender")
+        made.add_argument(
+            "--cpu", action="store_true", help="compare CPU time, where others use the machine, too"
+        )
     return made
 
 

@@ -11,8 +11,8 @@ https://arxiv.org/abs/2107.08430, section 2.1): binary cross-entropy of all clas
 a candidate, a tensor (M, F, C), then a loop over the boxes. *square*: candidates are the anchors within 1.5
 strides of a box's centre, as in YOLOX's code since 0.3; *box*: those inside a box, too, as in the paper and
 MMDetection. An anchor that several boxes take goes to the one of them for which it costs least. All matches
-are compared before a time is printed. Times are the least CPU time of some rounds, contenders in turn, on one
-thread; memory is what one call adds at its peak to a process of its own (Linux), 1 MiB where it is less.
+are compared before a time is printed. Times are the least of some rounds, contenders in turn; memory
+is what one call adds at its peak to a process of its own (Linux), 1 MiB where it is less.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from typing import Final
 
 import torch
 import torch.nn.functional as F
-from side_by_side import Row, added_mib, alone, compare, environment, finish, least, parser
+from side_by_side import Row, added_mib, alone, compare, environment, finish, least, ms, parser
 from torch import Tensor
 from torchvision.ops import box_iou
 
@@ -132,7 +132,7 @@ def take(cost: Tensor, overlaps: Tensor) -> Tensor:
     return cost.where(taken, torch.inf).argmin(dim=0).where(taken.any(dim=0), -1)
 
 
-def measure(rule: str, count: int, rounds: int, *, memory: bool) -> Row:
+def measure(rule: str, count: int, rounds: int, options: argparse.Namespace) -> Row:
     """Compare the matches, then time and memory."""
     calls = {contender: prepare(contender, rule, count) for contender in CONTENDERS}
     differ = int((calls["peer"]() != calls["dethead"]()).sum())
@@ -140,17 +140,17 @@ def measure(rule: str, count: int, rounds: int, *, memory: bool) -> Row:
         raise AssertionError(f"{count} boxes, {rule}: {differ} anchors are matched otherwise")
     times = least(calls, rounds * max(1, 100 // count))  # short ones are disturbed more easily
     peak = {}
-    if memory:
+    if not options.quick:
         peak = {name: max(1.0, alone(__file__, "--peak", name, rule, str(count))) for name in CONTENDERS}
     return compare(
         "SimOTA matching",
         f"8400 anchors, {CLASSES} classes, {count} boxes, {rule}",
         PEER,
-        "ms",
-        1000 * times["peer"].cpu,
-        1000 * times["dethead"].cpu,
+        ms(options),
+        1000 * times["peer"].that_counts(options),
+        1000 * times["dethead"].that_counts(options),
         asked=ASKED.get(count),
-        memory_ratio=peak["peer"] / peak["dethead"] if memory else None,
+        memory_ratio=peak["peer"] / peak["dethead"] if peak else None,
         peer_version="",
     )
 
@@ -168,7 +168,7 @@ def main() -> None:
     made.add_argument("--rounds", type=int, default=5)
     made.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     options = made.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     if options.peak:
         contender, rule, count = options.peak
         print_peak(contender, rule, int(count))
@@ -176,7 +176,7 @@ def main() -> None:
     print(environment())
     counts, rounds = ([10], 2) if options.quick else (options.boxes, options.rounds)
     rows = [
-        measure(rule, count, rounds if count < 500 else min(rounds, 2), memory=not options.quick)
+        measure(rule, count, rounds if count < 500 else min(rounds, 2), options)
         for rule in RULES
         for count in counts
     ]

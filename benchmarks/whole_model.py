@@ -1,12 +1,13 @@
 """Train and run whole detectors: dethead beside torchvision's RetinaNet, FCOS and SSDlite.
 
-    python benchmarks/whole_model.py [--batch 4 8] [--detect 1 8] [--rounds 5] [--cpu]
+    python benchmarks/whole_model.py [--batch 4 8] [--detect 1 8] [--rounds 5] [--threads 2] [--cpu]
 
 ``whole_model_peers.py`` says who is compared. All have one backbone module with random weights and one
 pyramid module; *as RetinaNet*, *as FCOS* and *as SSDlite* are dethead's heads with the peer's loss and
 matching and about its multiplications (printed, MACs); *default* is the head, loss and matching of the
 shipped road_softmax_ce.yaml. A training step is forward, loss, backward, clipping and AdamW, on one batch of
-noise; the backbone is trained whole. Detection has about 1000 candidates an image; see ``equalise``.
+noise; the backbone is trained whole. Detection has about 1000 candidates an image; see ``equalise``. Each
+detects as its library does: dethead with batch normalisation folded, torchvision without.
 
 Each contender is alone in a process, on two threads, and they take turns: one step each, so many rounds. The
 least time counts. The peers run in both memory layouts, and the better one counts. Memory is the peak of
@@ -20,7 +21,7 @@ import sys
 from contextlib import ExitStack
 from typing import Any, Final, NamedTuple, Self
 
-from side_by_side import THREADS, Row, Times, compare, finish, forget_peak, memory_mib, number, parser, timed
+from side_by_side import Row, Times, compare, finish, forget_peak, memory_mib, number, parser, timed
 
 SIZE: Final = 320  # px, width and height of the images
 QUICK_SIZE: Final = 64
@@ -35,8 +36,11 @@ PAIRS: Final = (
 )
 OURS: Final = tuple(dict.fromkeys(ours for _, ours in PAIRS))
 LAYOUTS: Final = ("contiguous", "channels_last")
-ASKED: Final = {("train", "dethead default"): 2.0, ("train", "dethead default, 256 wide"): 2.0}
-"""Least ratio by task and contender; 1 for all others."""
+ASKED: Final = {
+    ("train", "torchvision RetinaNet P6"): 2.0,
+    ("train", "torchvision RetinaNet P6, 256 wide"): 2.0,
+}
+"""Least ratio by task and peer; 1 for all others."""
 
 
 class Task(NamedTuple):
@@ -101,7 +105,7 @@ def measure(names: list[str], tasks: list[Task], options: argparse.Namespace) ->
                 for one in all_of:
                     key, now = (one.name, one.layout), one.ask(task)
                     found[key] = now if turn == 0 else better(found[key], now)
-            rows += [tell(task, name, ours, found, work, options.cpu) for name in names[:-1]]
+            rows += [tell(task, name, ours, found, work, options) for name in names[:-1]]
     return rows
 
 
@@ -116,12 +120,11 @@ def tell(
     ours: str,
     found: dict[tuple[str, str], Found],
     work: dict[str, list[float]],
-    by_cpu: bool,
+    options: argparse.Namespace,
 ) -> Row:
     """Print all that was found of a pair, and make its row."""
-    which = "cpu" if by_cpu else "clock"
     of_peer = {layout: one for (name, layout), one in found.items() if name == peer}
-    layout = min(of_peer, key=lambda one: getattr(of_peer[one].times, which))
+    layout = min(of_peer, key=lambda one: of_peer[one].times.that_counts(options))
     for name, at, one in (
         *((peer, at, one) for at, one in of_peer.items()),
         (ours, "", found[ours, LAYOUTS[1]]),
@@ -135,10 +138,10 @@ def tell(
         f"{task.name}, {ours.removeprefix('dethead ')}",
         f"batch {task.batch}, MACs {work[ours][0] / work[peer][0]:.2f}",
         peer,
-        "images/CPU s" if by_cpu else "images/s",
-        task.batch / getattr(other.times, which),
-        task.batch / getattr(own.times, which),
-        asked=ASKED.get((task.name, ours), 1.0),
+        "images/CPU s" if options.cpu else "images/s",
+        task.batch / other.times.that_counts(options),
+        task.batch / own.times.that_counts(options),
+        asked=ASKED.get((task.name, peer), 1.0),
         memory_ratio=other.mib / own.mib if task.name == "train" else None,
     )
 
@@ -175,10 +178,6 @@ def main() -> None:
     made.add_argument("--batch", type=int, nargs="*", default=[4, 8], help="of training steps")
     made.add_argument("--detect", type=int, nargs="*", default=[1, 8], help="batches of detection")
     made.add_argument("--rounds", type=int, default=5, help="that count, after one that does not")
-    made.add_argument(
-        "--cpu", action="store_true", help="rows by CPU time: for a machine that others use, too"
-    )
-    made.add_argument("--threads", type=int, default=THREADS)
     made.add_argument("--size", type=int, default=SIZE, help="of the images, in px")
     made.add_argument("--ours", nargs="*", default=[*OURS], choices=OURS, help="contenders of dethead")
     made.add_argument("--serve", help=argparse.SUPPRESS)

@@ -123,7 +123,11 @@ def draw_data(folder: Path, run: Run, images: int) -> tuple[DetectionDataset, De
         for number in range(CLASSES - len(content["categories"])):
             content["categories"].append({"id": 100 + number, "name": f"not drawn {number}"})
         path.write_text(json.dumps(content), encoding="utf-8")
-        made.append(DetectionDataset(CocoSet.read(path), folder / "images", size, change, seed=0))
+        made.append(
+            DetectionDataset(
+                CocoSet.read(path), folder / "images", size, change, seed=0, epochs=run.training.epochs
+            )
+        )
     return made[0], made[1]
 
 
@@ -166,14 +170,14 @@ def profile_detection(run: Run, dataset: DetectionDataset, batch: int, rounds: i
     detector = build.detector(run, CLASSES)
     ours = Ours(detector, build.assigner(run), build.criterion(run), build.postprocessor(run))
     equalise(ours, draw(2, run.data.image_size[0]))
-    Parts(detector, watch)
-    anchors = detector.anchors(run.data.image_size)
+    folded, anchors = detector.for_detection(run.data.image_size), detector.anchors(run.data.image_size)
+    Parts(folded, watch)
     with torch.inference_mode():
         for turn in range(rounds + 1):
             watch.start()
             images, _, _, resizes = read(dataset, batch)
             watch.lap("data, one core")
-            output = detector(images)
+            output = folded(images)
             ours.postprocessor(output, anchors, resizes)
             watch.lap("postprocessing")
             if turn:
