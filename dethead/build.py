@@ -23,7 +23,13 @@ from dethead.assigners import (
     TaskAlignedAssigner,
 )
 from dethead.auxiliary import Distillation, EmbeddingLoss
-from dethead.backbones import FeaturePyramid, freeze_stages, set_norm, torchvision_backbone
+from dethead.backbones import (
+    FeaturePyramid,
+    PathAggregation,
+    freeze_stages,
+    set_norm,
+    torchvision_backbone,
+)
 from dethead.boxes import BoxCodec, Codec, LTRBCodec, PointExpCodec, anchor_code
 from dethead.config import ConfigError, Run
 from dethead.config.sections import OwnPart, Section
@@ -36,6 +42,7 @@ from dethead.losses import confidence, regression
 
 T = TypeVar("T")
 
+NECKS: dict[str, type[FeaturePyramid]] = {"fpn": FeaturePyramid, "pan": PathAggregation}
 CLASS_SCHEMES: dict[str, Callable[..., schemes.ClassScheme]] = {
     "softmax_ce": schemes.SoftmaxCE,
     "sigmoid_bce": schemes.SigmoidBCE,
@@ -105,6 +112,11 @@ FUSIONS: dict[str, postprocess.ScoreFusion] = {
 }
 FUSION_FAMILIES: dict[str, Callable[..., postprocess.ScoreFusion]] = {
     "powers": postprocess.PowersFusion,
+}
+SUPPRESSIONS: dict[str, Callable[..., postprocess.Suppression]] = {
+    "nms": postprocess.NMS,
+    "soft_nms": postprocess.SoftNMS,
+    "box_voting": postprocess.BoxVoting,
 }
 
 
@@ -227,11 +239,25 @@ def _extra_terms(run: Run, scheme: schemes.ClassScheme) -> Iterator[tuple[str, t
 
 
 def postprocessor(run: Run) -> postprocess.Postprocessor:
-    """Make the postprocessor of a run."""
-    options = run.postprocess.model_dump(exclude={"fusion"})
-    chosen = run.postprocess.fusion
+    """Make the postprocessor of a run.
+
+    Raises:
+        ConfigError: thresholds by name, whose labels the training set must give first.
+    """
+    section = run.postprocess
+    options = section.model_dump(exclude={"fusion", "suppression", "class_thresholds"})
+    chosen, own = section.fusion, section.class_thresholds
+    if isinstance(own, dict):
+        raise ConfigError(f"postprocess.class_thresholds: {own} must be put in the order of the labels first")
     fusion = FUSIONS[chosen] if isinstance(chosen, str) else make(FUSION_FAMILIES, chosen)
-    return postprocess.Postprocessor(class_scheme(run), codec(run), fusion, **options)
+    return postprocess.Postprocessor(
+        class_scheme(run),
+        codec(run),
+        fusion,
+        suppression=make(SUPPRESSIONS, section.suppression),
+        class_thresholds=tuple(own or ()),
+        **options,
+    )
 
 
 def without_weights(run: Run) -> Run:
@@ -259,23 +285,39 @@ def detector(run: Run, num_classes: int, weights: Path | None = None) -> Detecto
     freeze_stages(backbone, run.backbone.frozen_stages)
     set_norm(backbone, run.backbone.norm)
     _seed(run.seed, "neck")
-    pyramid = FeaturePyramid(backbone, run.neck.channels, run.neck.extra_levels)
-    grid = AnchorGrid.from_sizes(
-        pyramid.strides, run.anchors.sizes, ratios=run.anchors.ratios, scales=run.anchors.scales
-    )
+    pyramid = _neck(run, backbone)
+    grid = _grid(run, pyramid.strides)
     _seed(run.seed, "head")
-    head = _head(run, grid.anchors_per_cell, num_classes)
+    head = _head(run, grid, num_classes)
     # The faster layout for convolutions, and the one in which the head's output needs a single copy.
     made: Detector = Detector(pyramid, head, grid).to(memory_format=torch.channels_last)
     return made
 
 
-def _head(run: Run, anchors_per_cell: int, num_classes: int) -> DetectionHead:
+def _grid(run: Run, strides: tuple[int, ...]) -> AnchorGrid:
+    section = run.anchors
+    if section.shapes is not None:
+        levels = (tuple((width, height) for width, height in level) for level in section.shapes)
+        return AnchorGrid(strides, tuple(levels))
+    return AnchorGrid.from_sizes(strides, section.sizes or (), ratios=section.ratios, scales=section.scales)
+
+
+def _neck(run: Run, backbone: Any) -> FeaturePyramid:
+    options = run.neck.model_dump(exclude={"name", "channels"})
+    try:
+        return NECKS[run.neck.name](backbone, run.neck.channels, **options)
+    except ValueError as error:
+        raise ConfigError(f"neck: {error}") from None
+
+
+def _head(run: Run, grid: AnchorGrid, num_classes: int) -> DetectionHead:
     if run.head.class_prior == "data":
         raise ConfigError("head.class_prior: 'data' must be worked out from a training set first")
-    options = run.head.model_dump() | {"box_bias": anchor_code(codec(run))}
+    options = run.head.model_dump() | {"box_bias": anchor_code(codec(run)), "levels": len(grid.strides)}
     try:
-        return DetectionHead(run.neck.channels, anchors_per_cell, num_classes, class_scheme(run), **options)
+        return DetectionHead(
+            run.neck.channels, grid.anchors_per_cell, num_classes, class_scheme(run), **options
+        )
     except ConfigError:
         raise
     except ValueError as error:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dethead.anchors import AnchorGrid
+from dethead.backbones import fold_batch_norm
 from dethead.structures import Anchors, HeadOutput
 
 
@@ -48,3 +49,18 @@ class Detector(nn.Module):
         """Give the anchors of images of (height, width), on the device of the detector."""
         height, width = image_size
         return self.grid.place((height, width), self.pixel_mean.device)
+
+    @torch.no_grad()
+    def for_detection(self, image_size: Sequence[int]) -> "Detector":
+        """Give a copy that finds the same objects in less time; this detector stays as it is.
+
+        Its batch normalisation is part of the convolutions (``fold_batch_norm``), and what a training wraps
+        around a detector is left off. It is in evaluation mode, without gradients, with a state dict of its
+        own kind.
+
+        Args:
+            image_size: (height, width) in px of some images to come; one of zeros is looked at.
+        """
+        plain = Detector(self.backbone, self.head, self.grid)
+        plain.pixel_mean, plain.pixel_std = self.pixel_mean, self.pixel_std
+        return fold_batch_norm(plain, self.pixel_mean.new_zeros(1, 3, *image_size))

@@ -32,6 +32,7 @@ class Predictor:
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for what is there.
         score: only detections with at least this score; None keeps the run's own threshold.
         classes: only these classes, by name; None for all.
+        flip: ask the mirror image of every image, too, and average the two answers; takes twice as long.
 
     Raises:
         ConfigError: a device that is not there.
@@ -45,15 +46,16 @@ class Predictor:
         *,
         score: float | None = None,
         classes: Sequence[str] | None = None,
+        flip: bool = False,
     ) -> None:
         self.class_names, self.category_ids = finished.class_names, finished.category_ids
         self.device = torch.device(_device(device))
-        self.detector = finished.detector.to(self.device)
         self.image_size = (finished.run.data.image_size[0], finished.run.data.image_size[1])
+        self.detector = finished.detector.to(self.device).for_detection(self.image_size)
         self.postprocessor: Postprocessor = finished.postprocessor
         if score is not None:
             self.postprocessor = dataclasses.replace(self.postprocessor, score_threshold=score)
-        self.labels = self._labels(classes)
+        self.labels, self.flip = self._labels(classes), flip
 
     def _labels(self, classes: Sequence[str] | None) -> Tensor | None:
         if classes is None:
@@ -117,7 +119,12 @@ class Predictor:
         fitted = [resize_to_fit(Sample(image, nothing), self.image_size) for image in images]
         pixels = torch.stack([sample.image for sample, _ in fitted]).to(self.device)
         resizes = [resize for _, resize in fitted]
-        found = self.postprocessor(self.detector(pixels), self.detector.anchors(self.image_size), resizes)
+        anchors, output = self.detector.anchors(self.image_size), self.detector(pixels)
+        if self.flip:
+            mirrored = self.detector(pixels.flip(-1))
+            found = self.postprocessor.with_mirror(output, mirrored, anchors, self.image_size[1], resizes)
+        else:
+            found = self.postprocessor(output, anchors, resizes)
         return [self._chosen(one.cpu()) for one in found]
 
     def _chosen(self, found: Detections) -> Detections:
@@ -130,6 +137,7 @@ def load(
     *,
     score: float | None = None,
     classes: Sequence[str] | None = None,
+    flip: bool = False,
 ) -> Predictor:
     """Load a trained run for prediction: ``dethead.load("runs/ce").predict("street.jpg")``.
 
@@ -138,11 +146,12 @@ def load(
         device: where to run it.
         score: only detections with at least this score, in [0, 1].
         classes: only these classes, by name.
+        flip: ask the mirror image of every image, too.
 
     Raises:
         RunFolderError, CheckpointError: nothing there that could be loaded.
     """
-    return Predictor(FinishedRun.load(Path(path)), device, score=score, classes=classes)
+    return Predictor(FinishedRun.load(Path(path)), device, score=score, classes=classes, flip=flip)
 
 
 def _device(name: str) -> str:

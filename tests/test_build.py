@@ -5,7 +5,8 @@ import torch
 from tiny_backbone import TinyBackbone
 from tiny_runs import load_run
 
-from dethead import build, normalisers, postprocess
+from dethead import build, config, normalisers, postprocess
+from dethead.backbones import PathAggregation
 from dethead.boxes import BoxCodec
 from dethead.config import ConfigError
 from dethead.losses import regression
@@ -169,3 +170,68 @@ def test_a_frozen_stage_keeps_its_statistics_also_when_the_others_are_synchronis
     norms = [m for m in build.detector(run, 3).backbone.backbone.modules() if "BatchNorm" in type(m).__name__]
     assert type(norms[0]).__name__ == "FrozenBatchNorm2d"
     assert {type(norm).__name__ for norm in norms[1:]} == {"SyncBatchNorm"}
+
+
+ROAD = {
+    "backbone.backbone": (288, 39357.7279074614, 60376.1138744966),
+    "backbone.merge": (12, -37.9871227676, 579.5196920205),
+    "backbone.extra": (2, 8.8784744720, 95.4968059891),
+    "head.tower": (8, 214.0239232655, 971.4421719486),
+    "head.prediction": (2, -112.7737650149, 307.4896993445),
+}
+"""Tensors, their sum and their sum of squares, in each part of road_softmax_ce, as of its first version."""
+
+
+def test_a_shipped_config_starts_from_the_weights_that_it_always_started_from():
+    state = build.detector(config.load("road_softmax_ce", ["backbone.weights=null"]), 5).state_dict()
+    found = {}
+    for name, value in state.items():
+        part = found.setdefault(".".join(name.split(".")[:2]), [0, 0.0, 0.0])
+        for place, number in enumerate(
+            (1, value.double().sum().item(), value.double().square().sum().item())
+        ):
+            part[place] += number
+    assert found.keys() == ROAD.keys()
+    for part, numbers in ROAD.items():
+        assert found[part] == pytest.approx(numbers, rel=1e-5), part
+
+
+EVERY_OPTION = (
+    "neck={name: pan, channels: 16, extra_levels: 1, separable: true, norm: batch}",
+    "head={width: 16, norm: batch, towers: decoupled, level_norm: per_level, box_scale: true}",
+)
+
+
+def test_neck_and_head_get_the_options_of_their_sections():
+    detector = build.detector(config.load("road_softmax_ce", EVERY_OPTION), 5)
+    neck, head = detector.backbone, detector.head
+    assert isinstance(neck, PathAggregation)
+    assert (neck.strides, neck.channels) == ((8, 16, 32, 64), (16,) * 4)
+    assert {"steps.1.0.0.weight", "steps.1.1.running_mean", "extra.0.1.weight"} <= neck.state_dict().keys()
+    names = {"box_tower.0.1.3.running_mean", "tower.1.1.0.weight", "box_factors"}
+    assert names <= head.state_dict().keys()
+    detector(torch.zeros(2, 3, 128, 128)).raw.sum().backward()  # normalisation needs more than a cell
+    assert all(one.grad is not None for one in head.parameters())
+
+
+def test_a_run_with_every_option_of_neck_and_head_is_written_and_read_back(tmp_path):
+    run = config.load("road_softmax_ce", EVERY_OPTION)
+    (tmp_path / "a.yaml").write_text(config.dump(run))
+    assert config.load(tmp_path / "a.yaml") == run
+    assert (run.neck.name, run.head.towers, run.head.level_norm) == ("pan", "decoupled", "per_level")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["neck.name=pan"], r"neck: a path needs a backbone of at least 2 maps, got strides \(8,\)"),
+        (
+            ["head.level_norm=per_level", "head.norm=none"],
+            "head: level_norm 'per_level' needs norm 'group' or",
+        ),
+        (["head.towers=decoupled", "head.depth=0"], "head: towers 'decoupled' needs a depth of at least 1"),
+    ],
+)
+def test_options_that_do_not_go_together_are_named_in_the_config_words(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        build.detector(load_run(*overrides), 3)

@@ -76,3 +76,39 @@ def test_the_means_move_with_the_detector(detector):
 def test_strides_that_are_not_the_backbones_are_refused():
     with pytest.raises(ValueError, match=r"strides \(4, 8\), the anchors \(8, 16\)"):
         Detector(MeanPixels(), nn.Identity(), AnchorGrid.from_sizes([8, 16], [8, 16]))
+
+
+# --- the copy for detection
+
+
+@pytest.fixture
+def normalising():
+    head = DetectionHead(3, 2, 3, SoftmaxCE(), depth=1, norm="batch")
+    norm = head.tower[0][1]
+    torch.nn.init.normal_(norm.running_mean)
+    torch.nn.init.uniform_(norm.weight, 0.5, 2.0)
+    return Detector(MeanPixels(), head, GRID).eval()
+
+
+def test_the_copy_for_detection_has_no_normalisation_and_the_same_output(normalising):
+    images = torch.randint(256, (2, 3, 16, 24), dtype=torch.uint8)
+    copy = normalising.for_detection((16, 24))
+    assert isinstance(copy.head.tower[0][1], nn.Identity)
+    torch.testing.assert_close(copy(images).raw, normalising(images).raw)
+
+
+def test_the_copy_for_detection_places_the_same_anchors(normalising):
+    found, wanted = normalising.for_detection((16, 24)).anchors((16, 24)), normalising.anchors((16, 24))
+    assert torch.equal(found.boxes, wanted.boxes)
+
+
+def test_the_copy_for_detection_is_without_what_a_training_wraps_around_the_detector(normalising):
+    images = torch.randint(256, (1, 3, 16, 24), dtype=torch.uint8)
+    wanted = normalising(images).raw
+    normalising.forward = lambda images: pytest.fail("the copy still calls the detector in training")
+    torch.testing.assert_close(normalising.for_detection((16, 24))(images).raw, wanted)
+
+
+def test_the_copy_for_detection_keeps_the_precision_of_the_detector(normalising):
+    images = torch.randint(256, (1, 3, 16, 24), dtype=torch.uint8)
+    assert normalising.double().for_detection((16, 24))(images).raw.dtype == torch.float64

@@ -4,19 +4,12 @@ import math
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from head_maps import LEVELS, NewStorages, maps
 
 from dethead.anchors import AnchorGrid
 from dethead.boxes import BoxCodec, LTRBCodec, PointExpCodec, anchor_code
 from dethead.heads import DetectionHead
 from dethead.schemes import SigmoidBCE, SoftmaxCE
-
-LEVELS = [(4, 6), (2, 3)]
-"""(rows, columns); not square, so that swapping the two shows."""
-
-
-def maps(channels=16, batch=2):
-    return [torch.randn(batch, channels, *cells) for cells in LEVELS]
 
 
 def copying_head(in_channels, num_classes, anchors_per_cell):
@@ -165,27 +158,12 @@ def test_first_outputs_stay_near_the_priors():
     assert output.box_deltas.abs().max() < 0.3
 
 
-class _NewStorages(TorchDispatchMode):
-    """Keeps every storage of at least so many numbers that an operation returned."""
-
-    def __init__(self, numbers):
-        super().__init__()
-        self.numbers, self.kept = numbers, {}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for value in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(value, torch.Tensor) and value.numel() >= self.numbers:
-                self.kept[value.untyped_storage().data_ptr()] = value
-        return result
-
-
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_maps_are_copied_once_and_nothing_else_of_the_outputs_size_is_made(layout):
     head = DetectionHead(16, 2, 3, SoftmaxCE(), depth=0).to(memory_format=layout)
     features = [feature.contiguous(memory_format=layout) for feature in maps()]
     cells = LEVELS[0][0] * LEVELS[0][1]
-    with torch.no_grad(), _NewStorages(2 * cells * 2 * 8) as new:
+    with torch.no_grad(), NewStorages(2 * cells * 2 * 8) as new:
         raw = head(features).raw
     # the larger level's convolution, and the tensor that joins the levels
     assert len(new.kept) == 2

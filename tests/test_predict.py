@@ -7,6 +7,8 @@ import pytest
 import torch
 from PIL import Image
 from pycocotools.coco import COCO
+from tiny_runs import train_tiny
+from torch import nn
 
 import dethead
 from dethead.data import DataError, find_split, read_image
@@ -38,6 +40,14 @@ def test_an_image_is_predicted_as_it_is_evaluated(tiny_run, tiny_data, predictor
     assert len(done.detections) == 4
     for place, wanted in done.detections.items():
         assert_same(predictor.predict(tiny_data / "images" / done.coco.file_name(place)), wanted)
+
+
+def test_batch_normalisation_is_folded_and_the_run_itself_is_not(tiny_data, tmp_path):
+    train_tiny(tiny_data, tmp_path / "run", "training.epochs=1", "backbone.options={norm: batch}")
+    finished = FinishedRun.load(tmp_path / "run")
+    folded = Predictor(finished).detector
+    norms = [[m for m in d.modules() if isinstance(m, nn.BatchNorm2d)] for d in (finished.detector, folded)]
+    assert [len(found) for found in norms] == [3, 0]
 
 
 def test_a_tensor_is_predicted_like_its_file(predictor, image):

@@ -3,8 +3,10 @@
 from dethead.backbones.chain import ChainBackbone
 from dethead.backbones.efficientnet_lite import efficientnet_lite0
 from dethead.backbones.feature_pyramid import FeaturePyramid
+from dethead.backbones.folding import fold_batch_norm
 from dethead.backbones.freezing import FrozenBatchNorm2d, freeze_stages, set_norm
 from dethead.backbones.interface import Backbone
+from dethead.backbones.path_aggregation import PathAggregation
 from dethead.backbones.torchvision_models import torchvision_backbone
 
 __all__ = [
@@ -12,7 +14,9 @@ __all__ = [
     "ChainBackbone",
     "FeaturePyramid",
     "FrozenBatchNorm2d",
+    "PathAggregation",
     "efficientnet_lite0",
+    "fold_batch_norm",
     "freeze_stages",
     "set_norm",
     "torchvision_backbone",

@@ -14,6 +14,7 @@ from rich.logging import RichHandler
 from dethead.cli import (  # they add their commands to the app
     ablation,
     analysis,
+    anchors,
     configs,
     learning,
     report,
@@ -23,7 +24,18 @@ from dethead.cli import (  # they add their commands to the app
 from dethead.cli.app import app, is_main
 from dethead.cli.errors import explain
 
-__all__ = ["ablation", "analysis", "app", "configs", "learning", "main", "report", "runs", "scoring"]
+__all__ = [
+    "ablation",
+    "analysis",
+    "anchors",
+    "app",
+    "configs",
+    "learning",
+    "main",
+    "report",
+    "runs",
+    "scoring",
+]
 
 # Newer Typers bring their own copy of click: the base of usage errors is found through one of them.
 _UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")

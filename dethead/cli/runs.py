@@ -82,6 +82,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Which part of the data.")] = "val",
     official: Annotated[bool, typer.Option("--official", help="Let pycocotools compute.")] = False,
     oracles: Annotated[bool, typer.Option("--oracles", help="Also with each branch true.")] = False,
+    flip: Annotated[bool, typer.Option("--flip", help="Ask mirror images, too: twice the time.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
     detections: Annotated[Path | None, typer.Option(help="Write COCO results here.")] = None,
     annotations: Annotated[Path | None, typer.Option(help="In place of the file found.")] = None,
@@ -109,6 +110,7 @@ def evaluate(
         official=official,
         keep_detections=detections is not None,
         oracles=oracles,
+        flip=flip,
     )
     if not done.is_main:
         return
@@ -131,6 +133,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for pictures and detections.json.")],
     score: Annotated[float, typer.Option(min=0, max=1, help="Lowest score.")] = 0.3,
     classes: Annotated[str | None, typer.Option(help="Only these, comma-separated.")] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Ask mirror images, too: twice the time.")] = False,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
@@ -141,7 +144,7 @@ def predict(
 
     set_threads(threads)
     chosen = [name.strip() for name in classes.split(",")] if classes else None
-    predictor = load(run, device, score=score, classes=chosen)
+    predictor = load(run, device, score=score, classes=chosen, flip=flip)
     files = find_images(images)
     with bar("prediction", len(files)) as progress:
         done = predict_folder(predictor, files, out, progress)

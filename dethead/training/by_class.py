@@ -53,6 +53,10 @@ def resolve(run: Run, coco: CocoSet) -> Run:
     if run.head.class_prior == "data":
         prior = plain(class_shares(counts)) if len(names) > 1 else None
         update["head"] = run.head.model_copy(update={"class_prior": prior})
+    thresholds = run.postprocess.class_thresholds
+    if isinstance(thresholds, dict):
+        in_order = _by_name("postprocess.class_thresholds", thresholds, names, others=0.0)
+        update["postprocess"] = run.postprocess.model_copy(update={"class_thresholds": in_order})
     return run.model_copy(update=update) if update else run
 
 
@@ -77,10 +81,10 @@ def plain(values: torch.Tensor) -> list[float]:
     return [float(f"{float(value):.7g}") for value in values]
 
 
-def _by_name(key: str, values: dict[str, float], names: Sequence[str]) -> list[float]:
+def _by_name(key: str, values: dict[str, float], names: Sequence[str], *, others: float = 1.0) -> list[float]:
     for name in values:
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"classes: {', '.join(names)}"
             raise ConfigError(f"{key}: unknown class {name!r}; {hint}")
-    return [values.get(name, 1.0) for name in names]
+    return [values.get(name, others) for name in names]

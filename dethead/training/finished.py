@@ -82,6 +82,7 @@ def evaluate_run(
     official: bool = False,
     keep_detections: bool = False,
     oracles: bool = False,
+    flip: bool = False,
 ) -> Evaluated:
     """Give the COCO numbers of a run's best weights on a split.
 
@@ -94,10 +95,14 @@ def evaluate_run(
         official: let pycocotools itself compute the numbers.
         keep_detections: give the detections, too.
         oracles: give the numbers with each branch replaced by the truth, too, by our own engine.
+        flip: ask the mirror image of every image, too, and average the two answers; takes twice as long.
 
     Raises:
         RunFolderError, CheckpointError, DataError: nothing to load, or data that does not fit the run.
+        ValueError: oracles with ``flip``, which replace branches of one answer; a size without mirror cells.
     """
+    if oracles and flip:
+        raise ValueError("oracles replace branches of one answer: leave flip out, or the oracles")
     accelerator = make_accelerator(device)
     finished = FinishedRun.load(path)
     dataset = open_split(finished.run, split, finished.class_names)
@@ -112,6 +117,7 @@ def evaluate_run(
             workers=workers,
             keep_detections=keep_detections,
             oracles=_oracles(finished) if oracles else None,
+            flip=flip,
             progress=progress,
         )
     evaluator = scored.evaluator

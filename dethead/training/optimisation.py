@@ -35,8 +35,23 @@ def make_optimizer(run: Run, detector: Detector) -> torch.optim.Optimizer:
         decay = section.weight_decay if decays else 0.0
         settings.append({"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay})
     if isinstance(section, AdamW):
-        return torch.optim.AdamW(settings)
+        return torch.optim.AdamW(settings, fused=_in_one_pass(detector))
     return torch.optim.SGD(settings, momentum=section.momentum)
+
+
+def _in_one_pass(detector: Detector) -> bool | None:
+    """True where AdamW can move all numbers in one pass over them; None leaves the way to PyTorch.
+
+    On the CPU that pass goes through the memory of a parameter, its gradient and their averages side by side,
+    whatever their strides. Autograd gives a gradient the strides of its parameter if those leave no gaps.
+    """
+    return all(map(_is_simple, detector.parameters())) or None
+
+
+def _is_simple(parameter: nn.Parameter) -> bool:
+    without_gaps = torch.empty_like(parameter, device="meta").stride()
+    floating = parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda")
+    return floating and parameter.stride() == without_gaps
 
 
 def lr_factor(run: Run, step: int, steps_per_epoch: int) -> float:

@@ -52,8 +52,13 @@ def predict_batches(
     accelerator: Accelerator,
     batch_size: int,
     workers: int,
+    flip: bool = False,
 ) -> Iterator[tuple[Batch, HeadOutput, list[Detections]]]:
-    """Run a detector over this process's share of a data set, without gradient."""
+    """Run a detector over this process's share of a data set, without gradient.
+
+    It is scored as it detects: with its batch normalisation folded, see ``Detector.for_detection``. With
+    ``flip`` the mirror images are asked, too, and the detections are those of both; outputs stay as they are.
+    """
     sampler = EpochBatches(
         InTurn(len(dataset)),
         max(batch_size, accelerator.num_processes),
@@ -64,11 +69,21 @@ def predict_batches(
         processes=accelerator.num_processes,
     )
     detector.eval()
+    folded = detector.for_detection(dataset.size)
     for batch in make_loader(dataset, sampler, workers, pin_memory=accelerator.device.type == "cuda"):
+        images, anchors = (
+            batch.images.to(accelerator.device, non_blocking=True),
+            detector.anchors(dataset.size),
+        )
         with torch.no_grad(), accelerator.autocast():
-            output = detector(batch.images.to(accelerator.device, non_blocking=True))
+            output = folded(images)
+            mirrored = folded(images.flip(-1)) if flip else None
         output = HeadOutput(output.raw.float(), output.embeddings)
-        found = postprocessor(output, detector.anchors(dataset.size), batch.resizes)
+        if mirrored is None:
+            found = postprocessor(output, anchors, batch.resizes)
+        else:
+            other = HeadOutput(mirrored.raw.float())
+            found = postprocessor.with_mirror(output, other, anchors, dataset.size[1], batch.resizes)
         yield batch, output, [one.cpu() for one in found]
 
 
@@ -83,6 +98,7 @@ def score(
     objective: Objective | None = None,
     keep_detections: bool = False,
     oracles: BranchOracles | None = None,
+    flip: bool = False,
     progress: Progress | None = None,
 ) -> Scored:
     """Score a detector on every image of a data set once, shared out over the processes.
@@ -97,6 +113,7 @@ def score(
         objective: gives validation losses, if wanted.
         keep_detections: whether to return the detections too.
         oracles: scores the same outputs with a branch replaced by the truth, too.
+        flip: ask the mirror images, too; losses and oracles see the images alone.
         progress: called after each batch.
     """
     evaluator = CocoEvaluator(dataset.coco.classes.names)
@@ -105,7 +122,7 @@ def score(
     images = 0
     kept: dict[int, Detections] = {}
     places = {int(image_id): place for place, image_id in enumerate(dataset.coco.image_ids.tolist())}
-    batches = predict_batches(detector, postprocessor, dataset, accelerator, batch_size, workers)
+    batches = predict_batches(detector, postprocessor, dataset, accelerator, batch_size, workers, flip)
     for batch, output, found in batches:
         rows = [places[image_id] for image_id in batch.image_ids]
         # An image that could not be read (and may be skipped) is no image without detections.

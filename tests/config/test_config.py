@@ -62,6 +62,10 @@ MISTAKES = [
     ("training.optimizer.lr=.nan", "training.optimizer.lr", "finite number, got nan"),
     ("data.augment.flip=1.5", "data.augment.flip", "less than or equal to 1, got 1.5"),
     ("anchors.sizes=[-3.0]", "anchors.sizes.0", "greater than 0, got -3.0"),
+    ("neck.name=pafpn", "neck.name", "'fpn' or 'pan', got 'pafpn'"),
+    ("neck.norm=group", "neck.norm", "'none' or 'batch', got 'group'"),
+    ("head.towers=two", "head.towers", "'shared' or 'decoupled', got 'two'"),
+    ("head.level_norm=own", "head.level_norm", "'shared' or 'per_level', got 'own'"),
     # lists of a wrong length
     ("data.image_size=[64]", "data.image_size", "at least 2 items"),
     ("codec.weights=[1.0,1.0]", "codec.weights", "at least 4 items"),

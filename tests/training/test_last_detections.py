@@ -9,6 +9,7 @@ from unittest.mock import patch
 import pytest
 from tiny_runs import log_lines, train_tiny
 
+from dethead.backbones import fold_batch_norm
 from dethead.cli import main
 from dethead.data import CocoSet, find_split
 from dethead.evaluation import coco_metrics, read_evaluation
@@ -121,3 +122,13 @@ def test_peak_memory_counts_what_was_given_back_in_bytes():
     grown, more = map(int, done.stdout.split())
     assert grown == pytest.approx(200e6, rel=0.2)
     assert more == pytest.approx(0, abs=20e6)  # the kernel counts in batches
+
+
+def test_a_run_with_batch_normalisation_is_evaluated_as_it_was_validated(tiny_data, tmp_path):
+    options = ("training.epochs=1", "backbone.options={norm: batch}")
+    with patch("dethead.detector.fold_batch_norm", wraps=fold_batch_norm) as folded:
+        report = train_tiny(tiny_data, tmp_path / "run", *options)
+        done = evaluate_run(tmp_path / "run", find_split(tiny_data, "val"), device="cpu")
+    assert folded.call_count == 2
+    found = done.metrics.as_dict()
+    assert found == {name: report["last"][name] for name in found}

@@ -70,3 +70,39 @@ def test_set_lr_multiplies_the_configured_rate_each_time_anew():
     for _ in range(2):
         set_lr(optimizer, 0.5)
     assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_adamw_in_one_kernel_moves_as_its_definition_says():
+    run = load_run("training.optimizer={name: adamw, lr: 0.1, weight_decay: 0.5}")
+    detector = build.detector(run, 3)
+    optimizer = make_optimizer(run, detector)
+    assert all(group["fused"] for group in optimizer.param_groups)
+    exact = [p.detach().double() for group in optimizer.param_groups for p in group["params"]]
+    decay = [group["weight_decay"] for group in optimizer.param_groups for _ in group["params"]]
+    first, second = ([torch.zeros_like(p) for p in exact] for _ in range(2))
+    for step in (1, 2, 3):
+        optimizer.zero_grad()
+        detector(torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)).raw.square().mean().backward()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for k, p in enumerate(parameters):  # Loshchilov and Hutter 2019, algorithm 2
+            slope = p.grad.double()
+            first[k] = 0.9 * first[k] + 0.1 * slope
+            second[k] = 0.999 * second[k] + 0.001 * slope**2
+            mean, square = first[k] / (1 - 0.9**step), second[k] / (1 - 0.999**step)
+            exact[k] = exact[k] - 0.1 * decay[k] * exact[k] - 0.1 * mean / (square.sqrt() + 1e-8)
+        optimizer.step()
+        for p, wanted in zip(parameters, exact, strict=True):
+            torch.testing.assert_close(p.detach().double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_adamw_is_left_to_torch_on_other_devices():
+    run = load_run()
+    optimizer = make_optimizer(run, build.detector(run, 3).to("meta"))
+    assert optimizer.defaults["fused"] is None
+
+
+def test_adamw_is_left_to_torch_where_a_parameter_has_gaps_in_memory():
+    run = load_run()
+    detector = build.detector(run, 3)
+    detector.scale = torch.nn.Parameter(torch.ones(4, 6)[:, ::2])  # its gradient would have none
+    assert make_optimizer(run, detector).defaults["fused"] is None

@@ -29,11 +29,17 @@ class Backbone(Section):
 
 
 class Neck(Section):
-    """Feature pyramid network between backbone and head."""
+    """What merges the backbone's maps for the head."""
 
+    name: Literal["fpn", "pan"] = "fpn"
+    """fpn: feature pyramid network, coarse maps go into fine ones. pan: path aggregation, and then back."""
     channels: Count = 128
     extra_levels: Annotated[int, Field(ge=0, le=2)] = 0
     """Coarser levels on top, each of twice the stride: 1 adds P6, 2 adds P6 and P7."""
+    separable: bool = False
+    """Depthwise and pointwise in place of full 3x3 convolutions, but for those of extra levels."""
+    norm: Literal["none", "batch"] = "none"
+    """Behind every convolution of the neck."""
 
 
 class Head(Section):
@@ -43,6 +49,12 @@ class Head(Section):
     """Convolutions in the tower."""
     separable: bool = False
     norm: Literal["group", "batch", "none"] = "group"
+    towers: Literal["shared", "decoupled"] = "shared"
+    """decoupled: a tower for the class logits, and another for confidence and box."""
+    level_norm: Literal["shared", "per_level"] = "shared"
+    """per_level: each pyramid level has normalisation layers of its own; convolutions stay shared."""
+    box_scale: bool = False
+    """Multiply the box numbers by a learned factor of each level."""
     class_prior: Literal["data"] | Probability | list[Probability] | None = None
     """Class probability at the start, one for all or one for each; null is 1/C, "data" the share of each
     class among the boxes of the training set."""
@@ -51,13 +63,36 @@ class Head(Section):
     """Numbers in the embedding of each anchor, for ``loss.embedding``; 0 makes none."""
 
 
+Shape = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+"""[width, height] in px"""
+
+
 class Anchors(Section):
-    sizes: Annotated[list[Positive], Field(min_length=1)]
+    """Sizes with ratios and scales, the same on all levels, or free shapes."""
+
+    sizes: Annotated[list[Positive], Field(min_length=1)] | None = None
     """Square root of the area in px, one for each level."""
     ratios: Annotated[list[Positive], Field(min_length=1)] = [0.5, 1.0, 2.0]
     """Height / width."""
     scales: Annotated[list[Positive], Field(min_length=1)] = [1.0]
     """Factors on every size."""
+    shapes: Annotated[list[Annotated[list[Shape], Field(min_length=1)]], Field(min_length=1)] | None = None
+    """In place of these three: [width, height] in px of each anchor of a cell, for each level, as many on
+    all. ``dethead anchors`` fits them to a data set."""
+
+    @model_validator(mode="after")
+    def _one_way_or_the_other(self) -> Self:
+        if (self.sizes is None) == (self.shapes is None):
+            raise ValueError(
+                "give sizes, or shapes in their place, " + ("not both" if self.sizes else "got none")
+            )
+        if self.shapes is not None:
+            for name in ("ratios", "scales"):
+                if (value := getattr(self, name)) != type(self).model_fields[name].default:
+                    raise ValueError(f"give shapes in place of ratios and scales, got {name} {value}, too")
+            if len({len(level) for level in self.shapes}) != 1:
+                raise ValueError(f"levels differ in their number of shapes: {[len(s) for s in self.shapes]}")
+        return self
 
 
 class Deltas(Section):

@@ -48,6 +48,7 @@ class Run(Section):
         """
         lists: dict[str, Any] = {f"class_scheme.{key}": value for key, value in self.class_scheme}
         lists["head.class_prior"] = self.head.class_prior
+        lists["postprocess.class_thresholds"] = self.postprocess.class_thresholds
         for key, values in lists.items():
             if isinstance(values, list) and len(values) != classes:
                 raise ValueError(f"{key} has {len(values)} values for {classes} classes")
@@ -80,19 +81,23 @@ class Run(Section):
     def _whole_cells(self) -> Self:
         """Networks round a started cell up or down, each in its way; whole cells are right for all."""
         coarsest = self.backbone.strides[-1]
-        if any(side % coarsest for side in self.data.image_size):
-            raise ValueError(
-                f"data.image_size {self.data.image_size} must be multiples of the backbone's coarsest stride "
-                f"{coarsest}"
-            )
+        for key in ("image_size", "multi_scale"):
+            sizes = getattr(self.data, key) or []
+            sides = [side for size in sizes for side in (size if isinstance(size, list) else [size])]
+            if any(side % coarsest for side in sides):
+                raise ValueError(
+                    f"data.{key} {sizes} must be multiples of the backbone's coarsest stride {coarsest}"
+                )
         return self
 
     @model_validator(mode="after")
     def _one_size_per_level(self) -> Self:
         levels = len(self.backbone.strides) + self.neck.extra_levels
-        if len(self.anchors.sizes) != levels:
+        key = "sizes" if self.anchors.shapes is None else "shapes"
+        values = len(getattr(self.anchors, key))
+        if values != levels:
             raise ValueError(
-                f"anchors.sizes has {len(self.anchors.sizes)} values for {levels} levels "
+                f"anchors.{key} has {values} values for {levels} levels "
                 f"(strides {self.backbone.strides} and {self.neck.extra_levels} extra)"
             )
         return self

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from dethead.config.sections.section import (
     Count,
@@ -22,6 +22,36 @@ class Powers(Section):
     class_power: NotNegative
 
 
+class NMS(Section):
+    name: Literal["nms"]
+
+
+class SoftNMS(Section):
+    """Scores of worse boxes on the same object decay; ``nms_iou`` has no part in it."""
+
+    name: Literal["soft_nms"]
+    sigma: Positive = 0.5
+    """The larger, the softer."""
+
+
+class BoxVoting(Section):
+    """After NMS, each box moves to the mean of those on the same object, weighted by score."""
+
+    name: Literal["box_voting"]
+    overlap: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """IoU from which a box votes."""
+    iou_weighted: bool = False
+    """Weights of score * IoU: nearer boxes count more."""
+
+
+Suppression = Annotated[
+    Annotated[NMS, Tag("nms")]
+    | Annotated[SoftNMS, Tag("soft_nms")]
+    | Annotated[BoxVoting, Tag("box_voting")],
+    by_name("nms", "soft_nms", "box_voting"),
+]
+
+
 class Postprocess(Section):
     fusion: Literal["product", "geometric_mean", "class_only", "confidence_only"] | Powers = "product"
     """How confidence and class probability make a score; ``{name: powers, ...}``: confidence^a * class^b."""
@@ -29,6 +59,11 @@ class Postprocess(Section):
     pre_nms_top_k: Count = 1000
     nms_iou: Fraction = 0.6
     max_detections: Count = 300
+    suppression: Suppression = NMS(name="nms")
+    """What becomes of several boxes on one object."""
+    class_thresholds: dict[str, Fraction] | list[Fraction] | None = None
+    """``{name: score}`` (0 for the others), or C scores in order of the classes: detections of a class below
+    its own are dropped, too. For pictures and alarms, after the scores are known; AP can only lose by it."""
 
 
 class AdamW(Section):

@@ -1,94 +1,39 @@
-"""From head output to scores, and from scores to detections."""
+"""From head output to detections."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, nms
 
 from dethead.boxes import Codec
+from dethead.postprocess.flipping import averaged_with_mirror
+from dethead.postprocess.fusion import ScoreFusion, product, rises
+from dethead.postprocess.suppression import NMS, Candidates, Suppression
 from dethead.schemes import ClassScheme
 from dethead.structures import Anchors, Detections, HeadOutput, Predictions, Resize
-
-ScoreFusion = Callable[[Tensor, Tensor], Tensor]
-"""Makes (..., C) scores in [0, 1] of (..., 1) confidence and (..., C) class probabilities in [0, 1]."""
 
 Rows = Tensor | slice
 """Some anchors of an image by number, or all of them."""
 
-
-def product(confidence: Tensor, probabilities: Tensor) -> Tensor:
-    """P(object) * P(class | object), the default."""
-    return confidence * probabilities
-
-
-def geometric_mean(confidence: Tensor, probabilities: Tensor) -> Tensor:
-    """Square root of the product: the same order within a class, scores on the scale of one probability."""
-    return (confidence * probabilities).sqrt()
-
-
-def class_only(confidence: Tensor, probabilities: Tensor) -> Tensor:
-    """The class probability alone."""
-    return probabilities.clone()
-
-
-def confidence_only(confidence: Tensor, probabilities: Tensor) -> Tensor:
-    """The confidence alone, the same for every class."""
-    return confidence.expand_as(probabilities)
-
-
-@dataclass(frozen=True, slots=True)
-class PowersFusion:
-    """confidence^a * probability^b: how much each branch has to say in the ranking.
-
-    Powers in the same ratio rank alike, since s^k rises with s for every k > 0: only a / b matters for AP,
-    and their size for what ``score_threshold`` cuts. (1, 1) is ``product``, (0.5, 0.5) ``geometric_mean``,
-    (0, 1) ``class_only``, (1, 0) ``confidence_only``. ``evaluation.fit_fusion`` finds powers, with sum 2.
-
-    Args:
-        confidence_power: a, not negative.
-        class_power: b, not negative; not both 0.
-    """
-
-    confidence_power: float
-    class_power: float
-
-    def __post_init__(self) -> None:
-        powers = (self.confidence_power, self.class_power)
-        if not all(0 <= power < math.inf for power in powers) or powers == (0, 0):
-            raise ValueError(
-                "confidence_power and class_power must be finite, not negative and not both 0, got "
-                f"{self.confidence_power} and {self.class_power}"
-            )
-
-    def __call__(self, confidence: Tensor, probabilities: Tensor) -> Tensor:
-        """Give the (..., C) scores in [0, 1]; 0 to the power 0 is 1, as the branch has nothing to say."""
-        return confidence**self.confidence_power * probabilities**self.class_power
-
-
-_FUSIONS_THAT_RISE = (product, geometric_mean, class_only, confidence_only, PowersFusion)
-"""Those whose score never falls as a class probability rises: none exceeds its value at probability 1."""
+_NMS = NMS()
 
 _SLACK = 1e-5
-"""Relative: what rounding could add to such a score, with much to spare."""
+"""Relative: what rounding could add to the score of a certain class, with much to spare."""
 
 _FIRST, _GROWTH = 2, 4
 """The first suppression sees twice the detections wanted, each one after that four times as many."""
-
-_MANY_BOXES = 2000
-"""From here on, one suppression per class is faster than one of all classes moved apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Postprocessor:
     """Scores (anchor, class) pairs, keeps the best, decodes those, clips, suppresses within a class.
 
-    Suppression goes from the best score down, so that the first ``max_detections`` survivors of the best few
-    pairs are those of all: the best few are looked at, and more only where too few survive. Of equal scores
-    the lower anchor comes first, then the lower class.
+    NMS goes from the best score down, so that the first ``max_detections`` survivors of the best few pairs
+    are those of all: the best few are looked at, and more only where too few survive. Of equal scores the
+    lower anchor comes first, then the lower class.
 
     Args:
         scheme: the criterion's.
@@ -99,6 +44,9 @@ class Postprocessor:
         pre_nms_top_k: best pairs of an image that go on to suppression.
         nms_iou: a box is dropped if a better one of its class overlaps it by more.
         max_detections: of one image, all classes together.
+        suppression: what becomes of several boxes on one object.
+        class_thresholds: C scores in [0, 1], in order of the labels: pairs of a class below its own are
+            dropped, too. For pictures and alarms; AP can only lose by it. Empty: none.
     """
 
     scheme: ClassScheme
@@ -108,6 +56,8 @@ class Postprocessor:
     pre_nms_top_k: int = 1000
     nms_iou: float = 0.6
     max_detections: int = 300
+    suppression: Suppression = _NMS
+    class_thresholds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not (0 <= self.score_threshold <= 1 and 0 <= self.nms_iou <= 1):
@@ -115,6 +65,8 @@ class Postprocessor:
                 "score_threshold and nms_iou must be in [0, 1], got "
                 f"{self.score_threshold} and {self.nms_iou}"
             )
+        if not all(0 <= value <= 1 for value in self.class_thresholds):
+            raise ValueError(f"class_thresholds must be in [0, 1], got {self.class_thresholds}")
         if self.pre_nms_top_k < 1 or self.max_detections < 1:
             raise ValueError(
                 "pre_nms_top_k and max_detections must be at least 1, got "
@@ -182,6 +134,30 @@ class Postprocessor:
             for i, resize in enumerate(resizes)
         ]
 
+    @torch.no_grad()
+    def with_mirror(
+        self,
+        output: HeadOutput,
+        mirrored: HeadOutput,
+        anchors: Anchors,
+        image_width: int,
+        resizes: Sequence[Resize],
+    ) -> list[Detections]:
+        """Give the detections of images that were looked at twice, the second time in the mirror.
+
+        Args:
+            output: of B images.
+            mirrored: of ``images.flip(-1)``.
+            anchors: of both.
+            image_width: of the network input, in pixels.
+            resizes: of the images.
+
+        Raises:
+            ValueError: a level whose cells do not fill the width.
+        """
+        said, said_in_mirror = self.predictions(output, anchors), self.predictions(mirrored, anchors)
+        return self.select(averaged_with_mirror(said, said_in_mirror, anchors, image_width), resizes)
+
     def _one(
         self,
         confidence: Tensor,
@@ -193,44 +169,58 @@ class Postprocessor:
         rows = self._reachable(confidence)
         probabilities = probabilities_of(rows)
         scores = self.fusion(confidence[rows].unsqueeze(-1), probabilities)
-        count = min(self.pre_nms_top_k, _FIRST * self.max_detections)
-        while True:
+        lowest = self._lowest(scores)
+        if self.class_thresholds:
+            scores = scores.masked_fill(scores < lowest, -math.inf)
+        for count in self._counts():
             row, label = _best_pairs(scores, self.score_threshold, count)
             anchor = row if isinstance(rows, slice) else rows[row]
             boxes = _clip(resize.to_original(boxes_of(anchor)), resize.original_size)
-            kept = self._survivors(boxes, label, resize)
-            if len(kept) >= self.max_detections or len(row) < count or count == self.pre_nms_top_k:
+            seen = _with_area(boxes)
+            label = label[seen]
+            found = Candidates(
+                boxes[seen], scores[row[seen], label], label, lowest[label], resize.original_size
+            )
+            kept = self.suppression(found, self.nms_iou, self.max_detections)
+            if len(kept.rows) >= self.max_detections or len(row) < count:
                 break
-            count = min(self.pre_nms_top_k, _GROWTH * count)
-        kept = kept[: self.max_detections]
-        row, label = row[kept], label[kept]
+        best = kept.rows[: self.max_detections]
+        place, label = seen[best], label[best]
         return Detections(
-            boxes[kept], scores[row, label], label, probabilities[row, label], confidence[anchor[kept]]
+            kept.boxes[: self.max_detections],
+            kept.scores[: self.max_detections],
+            label,
+            probabilities[row[place], label],
+            confidence[anchor[place]],
         )
+
+    def _counts(self) -> Iterator[int]:
+        """Give how many of the best pairs to look at, and how many if too few of them survive."""
+        count = _FIRST * self.max_detections if self.suppression.lazy else self.pre_nms_top_k
+        while count < self.pre_nms_top_k:
+            yield count
+            count *= _GROWTH
+        yield self.pre_nms_top_k
+
+    def _lowest(self, scores: Tensor) -> Tensor:
+        """(C,) score from which on a pair of each class counts.
+
+        Raises:
+            ValueError: another number of ``class_thresholds`` than of classes.
+        """
+        classes = scores.shape[-1]
+        if len(self.class_thresholds) not in (0, classes):
+            raise ValueError(f"{len(self.class_thresholds)} class_thresholds for {classes} classes")
+        return scores.new_tensor(self.class_thresholds or (0.0,) * classes).clamp(min=self.score_threshold)
 
     def _reachable(self, confidence: Tensor) -> Rows:
         """Give the anchors that pass the threshold if some class is certain; all, where nobody can tell."""
-        if not any(self.fusion is one or type(self.fusion) is one for one in _FUSIONS_THAT_RISE):
+        if not rises(self.fusion):
             return slice(None)
         ceiling = self.fusion(confidence.unsqueeze(-1), torch.ones_like(confidence).unsqueeze(-1)).squeeze(-1)
         reachable = ceiling * (1 + _SLACK) >= self.score_threshold
         # A slice makes no copy.
         return slice(None) if bool(reachable.all()) else reachable.nonzero().squeeze(1)
-
-    def _survivors(self, boxes: Tensor, labels: Tensor, resize: Resize) -> Tensor:
-        """Give the rows of (K, 4) boxes, best first, that suppression within their (K,) label leaves."""
-        # Outside the image a box has no area left; it can overlap nothing and match nothing.
-        visible = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1).nonzero().squeeze(1)
-        boxes, labels = _precise(boxes[visible]), labels[visible]
-        # In place of scores, so that equal ones cannot be put in another order by a sort that is not stable.
-        best_first = torch.arange(len(boxes), 0, -1, device=boxes.device).to(boxes.dtype)
-        if len(boxes) > _MANY_BOXES:
-            kept = batched_nms(boxes, best_first, labels, self.nms_iou)
-        else:
-            # Boxes of different classes are moved so far apart that they cannot meet.
-            apart = labels.to(boxes.dtype).unsqueeze(1) * (max(resize.original_size) + 1)
-            kept = nms(boxes + apart, best_first, self.nms_iou)
-        return visible[kept.sort().values]
 
 
 def _best_pairs(scores: Tensor, threshold: float, count: int) -> tuple[Tensor, Tensor]:
@@ -264,13 +254,9 @@ def _rows_of(boxes: Tensor, rows: Tensor) -> Tensor:
     return boxes[rows]
 
 
-def _precise(values: Tensor) -> Tensor:
-    """Give float64, where the device has it.
-
-    ``batched_nms`` tells classes apart by moving their boxes far from each other; in float32 a box of the
-    last class would be rounded more than one of the first, and survive or not by the number of its class.
-    """
-    return values if values.device.type == "mps" else values.double()
+def _with_area(boxes: Tensor) -> Tensor:
+    """(N,) rows of (K, 4) clipped boxes; outside the image there is no area left, nothing to find."""
+    return ((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1).nonzero().squeeze(1)
 
 
 def _clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,0 +1,167 @@
+"""Many boxes on one object become one detection: by suppression, by decay, by a vote on its place."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms, nms
+
+from dethead.boxes import iou
+
+_MANY_BOXES = 2000
+"""From here on, one suppression per class is faster than one of all classes moved apart."""
+
+
+class Candidates(NamedTuple):
+    """K pairs of an anchor and a class in one image, best first; of equal scores the first comes first."""
+
+    boxes: Tensor
+    """(K, 4) original pixels, cut off at the border; each has an area."""
+    scores: Tensor
+    """(K,) in [0, 1]"""
+    labels: Tensor
+    """(K,) int64; classes have nothing to do with each other."""
+    lowest: Tensor
+    """(K,) what a score must not fall below."""
+    size: tuple[int, int]
+    """(height, width) of the image."""
+
+    def precise_boxes(self) -> Tensor:
+        """(K, 4) in float64, where the device has it.
+
+        Classes are told apart by moving their boxes far from each other; in float32 a box of the last class
+        would be rounded more than one of the first, and survive or not by the number of its class.
+        """
+        return self.boxes if self.boxes.device.type == "mps" else self.boxes.double()
+
+    def apart(self) -> Tensor:
+        """(K, 4) boxes, those of different classes so far apart that they cannot meet."""
+        boxes = self.precise_boxes()
+        return boxes + self.labels.to(boxes.dtype).unsqueeze(1) * (max(self.size) + 1)
+
+
+class Survivors(NamedTuple):
+    """N <= K candidates that are detections, best first."""
+
+    rows: Tensor
+    """(N,) int64 among the candidates."""
+    boxes: Tensor
+    """(N, 4) as they were, or moved."""
+    scores: Tensor
+    """(N,) as they were, or lower."""
+
+
+class Suppression(Protocol):
+    """Leaves one detection where several boxes of a class lie on one object."""
+
+    @property
+    def lazy(self) -> bool:
+        """True where the first survivors of the best few candidates are those of all."""
+        ...
+
+    def __call__(self, found: Candidates, nms_iou: float, wanted: int) -> Survivors:
+        """Give the survivors of K >= 0 candidates.
+
+        Args:
+            found: of one image.
+            nms_iou: in [0, 1]: two detections of a class may overlap so much.
+            wanted: no more are needed; the first so many must be right.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NMS:
+    """Non-maximum suppression: a box is dropped if a better one of its class overlaps it by more."""
+
+    lazy: ClassVar[bool] = True
+
+    def __call__(self, found: Candidates, nms_iou: float, wanted: int) -> Survivors:
+        """See ``Suppression``."""
+        # In place of scores, so that equal ones cannot be put in another order by a sort that is not stable.
+        boxes = found.precise_boxes()
+        best_first = torch.arange(len(boxes), 0, -1, device=boxes.device).to(boxes.dtype)
+        if len(boxes) > _MANY_BOXES:
+            kept = batched_nms(boxes, best_first, found.labels, nms_iou)
+        else:
+            kept = nms(found.apart(), best_first, nms_iou)
+        rows = kept.sort().values
+        return Survivors(rows, found.boxes[rows], found.scores[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class SoftNMS:
+    """Soft-NMS: a box is not dropped, its score falls by exp(-IoU^2 / sigma) for each better one.
+
+    The best remaining box is taken, those of its class decay, and so on; of equal scores the one that was
+    first among the candidates is taken. A score that falls below the threshold is dropped. ``nms_iou`` has no
+    part in it. All ``pre_nms_top_k`` pairs are looked at, one step for each detection: slower than NMS.
+
+    Args:
+        sigma: above 0; the larger, the softer (the paper has 0.5).
+
+    Source: Bodla et al. 2017, https://arxiv.org/abs/1704.04503, figure 2 and equation 3.
+    """
+
+    sigma: float = 0.5
+    lazy: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma < math.inf:
+            raise ValueError(f"sigma must be above 0 and finite, got {self.sigma}")
+
+    def __call__(self, found: Candidates, nms_iou: float, wanted: int) -> Survivors:
+        """See ``Suppression``."""
+        boxes = found.apart()
+        left = found.scores.to(boxes.dtype)
+        lowest = found.lowest.to(boxes.dtype)
+        rows, scores = [found.labels[:0]], [left[:0]]
+        for _ in range(min(wanted, len(boxes))):
+            best = left.argmax(dim=0, keepdim=True)  # of equals the first, on every device
+            rows.append(best)
+            scores.append(left[best])
+            left = left * (iou(boxes[best], boxes).square() / -self.sigma).exp()
+            left = left.where(left >= lowest, -1.0)
+            left[best] = -1.0
+        taken, decayed = torch.cat(rows), torch.cat(scores)
+        taken, decayed = taken[decayed >= 0], decayed[decayed >= 0]
+        return Survivors(taken, found.boxes[taken], decayed.to(found.scores.dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class BoxVoting:
+    """NMS, then each survivor moves to the mean of the candidates of its class that lie on it.
+
+    Those are all that overlap it by ``overlap`` or more, itself and the suppressed ones among them, weighted
+    by their scores. Scores stay. Unlike NMS it looks at all ``pre_nms_top_k`` pairs.
+
+    Args:
+        overlap: IoU from which a candidate votes, in (0, 1] (the paper has 0.5).
+        iou_weighted: weigh by score * IoU with the survivor instead: what is nearer counts more.
+
+    Source: Gidaris & Komodakis 2015, https://arxiv.org/abs/1505.01749, "bounding box voting"; weights with
+    IoU: Zheng et al. 2020, https://arxiv.org/abs/2005.03572, "weighted Cluster-NMS".
+    """
+
+    overlap: float = 0.5
+    iou_weighted: bool = False
+    lazy: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.overlap <= 1:
+            raise ValueError(f"overlap must be in (0, 1], got {self.overlap}")
+
+    def __call__(self, found: Candidates, nms_iou: float, wanted: int) -> Survivors:
+        """See ``Suppression``."""
+        rows = NMS()(found, nms_iou, wanted).rows[:wanted]
+        apart, boxes = found.apart(), found.precise_boxes()
+        overlaps = iou(apart[rows, None], apart)
+        votes = found.scores.to(boxes.dtype) * (overlaps >= self.overlap)
+        if self.iou_weighted:
+            votes = votes * overlaps
+        total = votes.sum(dim=1, keepdim=True)
+        # Votes of nothing but scores of 0 move no box.
+        moved = torch.where(total > 0, votes @ boxes / total, boxes[rows])
+        return Survivors(rows, moved.to(found.boxes.dtype), found.scores[rows])
