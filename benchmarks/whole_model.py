@@ -4,10 +4,11 @@
 
 ``whole_model_peers.py`` says who is compared. All have one backbone module with random weights and one
 pyramid module; *as RetinaNet*, *as FCOS* and *as SSDlite* are dethead's heads with the peer's loss and
-matching and about its multiplications (printed, MACs); *default* is the head, loss and matching of the
-shipped road_softmax_ce.yaml. A training step is forward, loss, backward, clipping and AdamW, on one batch of
-noise; the backbone is trained whole. Detection has about 1000 candidates an image; see ``equalise``. Each
-detects as its library does: dethead with batch normalisation folded, torchvision without.
+matching, the first two with two towers of four convolutions, as the peers have (MACs are printed: the peers
+predict by 3 x 3 convolutions, dethead by 1 x 1); *default* is the head, loss and matching of the shipped
+road_softmax_ce.yaml. A training step is forward, loss, backward, clipping and AdamW, on one batch of noise;
+the backbone is trained whole. Detection has about 1000 candidates an image; see ``equalise``. Each detects
+as its library does: dethead with batch normalisation folded, torchvision without.
 
 Each contender is alone in a process, on two threads, and they take turns: one step each, so many rounds. The
 least time counts. The peers run in both memory layouts, and the better one counts. Memory is the peak of

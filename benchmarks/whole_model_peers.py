@@ -273,9 +273,16 @@ def _ssdlite(size: int) -> Contender:
 
 
 def _like(preset: Preset, *, depth: int, norm: Norm) -> Contender:
-    """Put dethead's head in a peer's place: same pyramid, loss, matching, one tower for its two."""
+    """Put dethead's head in a peer's place: same pyramid, loss and matching, two towers of the same depth."""
     head = DetectionHead(
-        WIDTH, preset.grid.anchors_per_cell, CLASSES, preset.scheme, depth=depth, norm=norm, **preset.head
+        WIDTH,
+        preset.grid.anchors_per_cell,
+        CLASSES,
+        preset.scheme,
+        depth=depth,
+        norm=norm,
+        towers="decoupled",
+        **preset.head,
     )
     detector = Detector(_pyramid(2), head, preset.grid)
     return Ours(detector, preset.assigner, preset.criterion, preset.postprocessor)
@@ -304,9 +311,8 @@ CONTENDERS: Final[dict[str, Callable[[int], Contender]]] = {
     ),
     "torchvision FCOS": _fcos,
     "torchvision SSDlite": _ssdlite,
-    # 8 convolutions for the peers' 2 x 4. RetinaNet predicts 90 numbers by 3 x 3: about one convolution more.
-    "dethead as RetinaNet": lambda size: _like(retinanet_torchvision(), depth=9, norm="none"),
-    "dethead as FCOS": lambda size: _like(fcos_torchvision(), depth=8, norm="group"),
+    "dethead as RetinaNet": lambda size: _like(retinanet_torchvision(), depth=4, norm="none"),
+    "dethead as FCOS": lambda size: _like(fcos_torchvision(), depth=4, norm="group"),
     "dethead as SSDlite": lambda size: _shipped(*AS_SSDLITE),
     "dethead default": lambda size: _shipped(),
     "dethead default, 256 wide": lambda size: _shipped(*(f"{key}={TORCHVISION_WIDTH}" for key in WIDTHS)),

@@ -66,3 +66,35 @@ def test_the_result_is_a_data_set_of_its_own(split, tmp_path, monkeypatch, capsy
     split.main()  # a second time changes nothing
     assert find_split(out, "val").images.samefile(data / "images")
     assert "val: 2 images, 4 objects" in capsys.readouterr().out
+
+
+def written(folder, images):
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "train").mkdir()
+    (folder / "annotations" / "instances_train.json").write_text(json.dumps(annotations(images)))
+    return folder
+
+
+def test_the_data_set_itself_is_not_overwritten(split, tmp_path, monkeypatch):
+    data = written(tmp_path / "data", range(8))
+    before = (data / "annotations" / "instances_train.json").read_bytes()
+    (tmp_path / "other_name").symlink_to(data)
+    for out in (data, tmp_path / "other_name"):
+        monkeypatch.setattr("sys.argv", ["split.py", str(data), str(out), "--val", "2"])
+        with pytest.raises(SystemExit, match="the data set itself"):
+            split.main()
+    assert (data / "annotations" / "instances_train.json").read_bytes() == before
+    assert [path.name for path in (data / "annotations").iterdir()] == ["instances_train.json"]
+
+
+def test_annotations_are_not_put_beside_the_images_of_another_set(split, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    for name, count in (("one", 8), ("other", 9)):
+        written(tmp_path / name, range(count))
+    monkeypatch.setattr("sys.argv", ["split.py", str(tmp_path / "one"), str(out), "--val", "2"])
+    split.main()
+    before = (out / "annotations" / "instances_train.json").read_bytes()
+    monkeypatch.setattr("sys.argv", ["split.py", str(tmp_path / "other"), str(out), "--val", "2"])
+    with pytest.raises(SystemExit, match=r"images: leads to .*one.train, not to .*other.train"):
+        split.main()
+    assert (out / "annotations" / "instances_train.json").read_bytes() == before

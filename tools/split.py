@@ -37,6 +37,18 @@ def _part(whole: dict[str, Any], ids: set[int]) -> dict[str, Any]:
     }
 
 
+def link(images: Path, source: Path) -> None:
+    """Make ``images`` lead to the folder ``source``.
+
+    Raises:
+        OSError: something else is there.
+    """
+    if not images.is_symlink():
+        images.symlink_to(source.resolve(), target_is_directory=True)
+    elif images.resolve() != source.resolve():
+        raise FileExistsError(f"{images}: leads to {images.resolve()}, not to {source}; name another folder")
+
+
 def main() -> None:
     """Read, split, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -46,17 +58,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
     options = parser.parse_args()
     try:
+        if options.out.resolve() == options.data.resolve():
+            raise ValueError(f"{options.out}: the data set itself, whose annotations would be overwritten")
         source = find_split(options.data, "train")
         parts = halves(json.loads(source.annotations.read_text(encoding="utf-8")), options.val, options.seed)
         prepare_folder(options.out / "annotations")
+        link(options.out / "images", source.images)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     for name, part in parts.items():
         write_json(options.out / "annotations" / f"instances_{name}.json", part)
         print(f"{name}: {len(part['images'])} images, {len(part['annotations'])} objects")
-    images = options.out / "images"
-    if not images.is_symlink():
-        images.symlink_to(source.images.resolve(), target_is_directory=True)
 
 
 if __name__ == "__main__":

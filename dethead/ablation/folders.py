@@ -95,13 +95,32 @@ class AblationFolder:
 def run_folder(out: Path, planned: PlannedRun, data_sha: str) -> Path:
     """Give the folder of a run: variant, seed, and 8 digits of what it is made of.
 
+    A run from before a key was added to configs has other digits. Where there is one, and the key's default
+    makes its config the planned one, it is the run.
+
     Args:
         out: folder of the ablation.
         planned: the run.
         data_sha: ``sha256`` of ``data.json``.
     """
-    digest = hashlib.sha256(f"{dump(planned.run)}{data_sha}".encode()).hexdigest()
-    return AblationFolder(out).runs / f"{planned.name}-{digest[:8]}"
+    folder = AblationFolder(out).runs / f"{planned.name}-{_digits(dump(planned.run), data_sha)}"
+    if folder.is_dir() or not folder.parent.is_dir():
+        return folder
+    older = (one for one in sorted(folder.parent.iterdir()) if _lacks_keys_only(one, planned, data_sha))
+    return next(older, folder)
+
+
+def _digits(config: str, data_sha: str) -> str:
+    return hashlib.sha256(f"{config}{data_sha}".encode()).hexdigest()[:8]
+
+
+def _lacks_keys_only(folder: Path, planned: PlannedRun, data_sha: str) -> bool:
+    """Whether a folder holds a planned run, of these data, whose config has fewer keys than today's."""
+    match, config = NAMED.fullmatch(folder.name), RunFolder(folder).config
+    if match is None or match["name"] != planned.name or not config.is_file():
+        return False
+    digits = _digits(config.read_text(encoding="utf-8"), data_sha)
+    return digits == match["hash"] and not changed_keys(load(config), planned.run)
 
 
 def _check_origin(folder: Path, made_of: dict[str, Any]) -> None:

@@ -54,15 +54,21 @@ def anchors(
     run, names = resolve(run, sets.train.coco), sets.class_names
     grid = build.detector(build.without_weights(run), len(names)).grid
     seen = _look(sets, augmented)
-    count = shapes or grid.anchors_per_cell
-    fitted = fitted_grid(sizes_of(seen), grid, count, together=together, seed=seed)
+    assigner = build.assigner(run)
     console = Console(width=None if sys.stdout.isatty() else 140)
     numbers: dict[str, Any] = {}
-    for name, one in (("of the config", grid), ("fitted", fitted)):
-        found = recall_ceiling(seen, one, sets.train.size, build.assigner(run), names)
+
+    def measure(name: str, one: "AnchorGrid") -> None:
+        found = recall_ceiling(seen, one, sets.train.size, assigner, names)
         console.print(found.as_table(f"anchors {name}, {run.assigner.name}"))
         numbers[name] = {"shapes": one.shapes, **found.as_dict()}
-    if found.guessed:
+
+    measure("of the config", grid)
+    # Afterwards: with too few boxes to fit to, the anchors of the config are measured all the same.
+    count = shapes or grid.anchors_per_cell
+    fitted = fitted_grid(sizes_of(seen), grid, count, together=together, seed=seed)
+    measure("fitted", fitted)
+    if assigner.needs_predictions:
         print(f"{run.assigner.name} looks at predictions: here at those of a head that knows nothing")
     print(f"fitted, in place of the section anchors:\n{_as_yaml(fitted)}")
     if json_file is not None:

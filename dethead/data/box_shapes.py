@@ -80,7 +80,9 @@ def _start(sizes: Floats, count: int, draw: np.random.Generator) -> Floats:
     distance = np.ones(len(sizes))
     for _ in range(count - 1):
         distance = np.minimum(distance, 1 - shape_ious(sizes, sizes[rows[-1:]])[:, 0])
-        rows.append(int(draw.choice(len(sizes), p=distance / distance.sum())))
+        total = distance.sum()
+        # None are far: among the many boxes of which some are fitted to, all but a few may be alike.
+        rows.append(int(draw.choice(len(sizes), p=distance / total if total else None)))
     return sizes[rows]
 
 

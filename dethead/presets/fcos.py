@@ -15,7 +15,7 @@ STRIDES: Final = (8, 16, 32, 64, 128)
 
 DIFFERS: Final = (
     "Anchors stand in the middle of their cells, the system's on the top left corners: half a stride away.",
-    "The system's confidence and boxes have a tower of their own; DetectionHead has one for all.",
+    "The system's confidence and boxes have a tower of their own; give DetectionHead towers='decoupled'.",
     "Both ends of a level's range of sizes belong to it; in the system neither does, so that an object of "
     "exactly 64, 128, 256 or 512 px, seen from a point, is not seen from there.",
     "The system keeps the 1000 best pairs of each level; here 5000 of all levels together.",

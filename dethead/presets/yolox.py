@@ -20,7 +20,7 @@ CELLS: Final = 8400
 DIFFERS: Final = (
     "The system turns the L1 term on for the last 15 of 300 epochs; here it is on or off.",
     "The system scores the best class of an anchor alone; here every class that reaches the threshold.",
-    "The system's classes have a tower of their own; DetectionHead has one for all.",
+    "The system's classes have a tower of their own; give DetectionHead towers='decoupled'.",
     "The system's divisors are each process's own; here they are averaged over processes.",
     "Of boxes that take the same prediction the system may give it to one that did not take it.",
 )

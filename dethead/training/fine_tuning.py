@@ -10,6 +10,8 @@ from dethead.detector import Detector
 
 PREDICTION = "head.prediction."
 """The layer whose rows are numbers of the head's output: they move by class name."""
+TOWER, BOX_TOWER = "head.tower.", "head.box_tower."
+"""Of a head with two towers; a head with one has the first alone."""
 
 
 class Taken(NamedTuple):
@@ -39,7 +41,8 @@ def take_weights(
     """Load what fits of another run's weights into ``detector``, in place.
 
     The prediction layer is taken row by row: confidence and box rows always, class rows where a class of that
-    name was in the other run.
+    name was in the other run. Where this head has two towers and the other one, both start as that one did:
+    the box rows go on seeing what they were trained on.
 
     Args:
         detector: of the new run.
@@ -51,7 +54,7 @@ def take_weights(
     fresh, tensors = [], 0
     shared = [name for name in new_classes if name in old_classes]
     for name, value in own.items():
-        other = state.get(name)
+        other = state.get(name, state.get(name.replace(BOX_TOWER, TOWER)))
         if other is not None and name.startswith(PREDICTION):
             other = _by_class(value, other, old_classes, new_classes)
         if other is None or other.shape != value.shape:

@@ -1,5 +1,6 @@
 """Runs of a plan: made once, each in its folder, taken up again where they stopped."""
 
+import hashlib
 import json
 import os
 import signal
@@ -10,12 +11,13 @@ from unittest.mock import ANY
 
 import pytest
 import torch
+import yaml
 from forked_workers import ForkedWorker
 from tiny_runs import CONFIG, log_lines, start, tensors, write_data
 
 from dethead.ablation import launchers
 from dethead.ablation.closing import failures
-from dethead.ablation.folders import AblationFolderError
+from dethead.ablation.folders import AblationFolderError, run_folder
 from dethead.ablation.live import Board
 from dethead.ablation.lock import LockError, locked
 from dethead.ablation.plan import load_plan, parse_plan
@@ -284,6 +286,22 @@ def test_a_run_of_another_config_is_refused_also_without_its_plan(whole, plan_fi
         AblationFolderError, match=r"with another config or other data \(training\.epochs: 3 -> 4\)"
     ):
         choose(load_plan(plan_file, ["training.epochs=4"]), inputs, tmp_path)
+
+
+@pytest.mark.parametrize(("key", "found"), [("postprocess", True), ("training", False)])
+def test_a_run_from_before_a_key_was_added_is_found_if_the_default_makes_it_the_same(
+    plan, tmp_path, key, found
+):
+    planned, data_sha = plan.runs()[0], "0a1b"
+    values = planned.run.model_dump(mode="json")
+    values[key] = {"postprocess": {"nms_iou": 0.6}, "training": values["training"] | {"epochs": 2}}[key]
+    text = yaml.safe_dump(values)
+    digits = hashlib.sha256(f"{text}{data_sha}".encode()).hexdigest()[:8]
+    folder = tmp_path / "runs" / f"{planned.name}-{digits}"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(text)
+    assert (run_folder(tmp_path, planned, data_sha) == folder) == found
+    assert run_folder(tmp_path, planned, "of other data") != folder
 
 
 def test_more_seeds_go_into_the_same_folder(whole, plan_file, inputs):

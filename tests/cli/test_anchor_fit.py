@@ -60,6 +60,18 @@ def test_more_shapes_than_boxes_are_refused(dethead, tiny_data):
     assert "40 shapes cannot be fitted to 12 different boxes" in err
 
 
+def test_the_anchors_of_the_config_are_measured_also_where_none_can_be_fitted(dethead, data):
+    file = data / "annotations" / "instances_train.json"
+    truth = json.loads(file.read_text())
+    for one in truth["annotations"]:
+        one["iscrowd"] = 1
+    file.write_text(json.dumps(truth))
+    status, out, err = dethead("anchors", CONFIG, "--data", data)
+    assert status == 2
+    assert "anchors of the config, max_iou" in out
+    assert "cannot be fitted to 0 different boxes" in err
+
+
 @pytest.mark.parametrize("option", ["--shapes", "--augmented"])
 def test_numbers_below_their_range_are_refused(dethead, tiny_data, option):
     assert dethead("anchors", CONFIG, "--data", tiny_data, option, -1)[0] == 2

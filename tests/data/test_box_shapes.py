@@ -102,6 +102,14 @@ def test_of_very_many_boxes_some_are_fitted_to(monkeypatch):
     )
 
 
+def test_many_boxes_of_hardly_more_shapes_than_wanted_are_fitted_to(monkeypatch):
+    # the rare one is hardly ever among those that are drawn: then fewer different boxes than shapes are left
+    monkeypatch.setattr("dethead.data.box_shapes._MOST", 30)
+    sizes = np.array([[10.0, 10.0], [20.0, 20.0]] * 100 + [[90.0, 50.0]])
+    for seed in range(5):
+        assert {(10.0, 10.0), (20.0, 20.0)} <= {*map(tuple, fit_shapes(sizes, 3, seed=seed))}
+
+
 @pytest.mark.parametrize(
     ("sizes", "count", "message"),
     [

@@ -45,6 +45,16 @@ def test_everything_else_is_taken_whole():
     )
 
 
+@pytest.mark.parametrize("norm", ["shared", "per_level"])
+def test_two_towers_start_as_the_one_of_the_other_run(norm):
+    old = detector(3, f"head={{depth: 2, level_norm: {norm}}}", seed=1).eval()
+    new = detector(3, f"head={{depth: 2, level_norm: {norm}, towers: decoupled}}").eval()
+    taken = take_weights(new, old.state_dict(), OLD, OLD)
+    images = torch.randint(256, (1, 3, 64, 64))
+    assert taken.fresh == ()
+    torch.testing.assert_close(new(images).raw, old(images).raw)
+
+
 def test_what_does_not_fit_starts_fresh_and_is_named():
     old, new = detector(3, seed=1).state_dict(), detector(3, "anchors.ratios=[0.5, 2.0]")
     before = new.state_dict()[BIAS].clone()
