@@ -64,6 +64,12 @@ def test_every_script_with_rows_is_run_by_make_bench() -> None:
     assert with_rows == set(BENCHMARKS)
 
 
+def test_make_bench_refuses_options_that_it_would_not_pass_on() -> None:
+    command = [sys.executable, str(FOLDER / "run_all.py"), "--cpu", "--only", "head_output", "--quick"]
+    done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
+    assert "unrecognized arguments: --cpu" in done.stderr
+
+
 def test_the_profile_names_all_parts() -> None:
     command = [sys.executable, str(FOLDER / "whole_model_profile.py"), "--quick"]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout

@@ -21,6 +21,7 @@ NORMS: Final = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
 """Types that multiply and add per channel in evaluation; a subclass may do anything."""
 
 
+@torch.no_grad()  # copies of scripted parts have no history either
 def fold_batch_norm(module: M, example: Any) -> M:
     """Give a copy for inference in which a convolution does what the batch normalisation behind it did.
 
@@ -43,7 +44,8 @@ def fold_batch_norm(module: M, example: Any) -> M:
 
     Returns:
         The copy, in evaluation mode and without gradients; normalisations that were folded are
-        ``nn.Identity``. It must not be trained, and its state dict has other keys than the module's.
+        ``nn.Identity``, and have their numbers still. It must not be trained, and its state dict has other
+        keys than the module's.
 
     Example:
         >>> layers = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU())
@@ -54,17 +56,20 @@ def fold_batch_norm(module: M, example: Any) -> M:
           (2): ReLU()
         )
     """
-    folded = copy.deepcopy(module).eval().requires_grad_(False)
+    folded = _copied(module).eval().requires_grad_(False)
     watch = _Watch()
     watch.call(folded, example)
-    pairs = watch.pairs()
-    for norm, convolution in pairs.items():
+    for norm, convolution in watch.pairs().items():
         _absorb(convolution, norm)
-    for parent in [*folded.modules()]:
-        for name, child in [*parent._modules.items()]:  # all names of a part, where it has several
-            if child in pairs:
-                setattr(parent, name, nn.Identity().eval())
+        norm.__class__ = nn.Identity  # wherever the network finds it: by several names, in a plain list
     return folded
+
+
+def _copied(module: M) -> M:
+    """Copy a module; results that its parts have kept of a training step come without their history."""
+    kept = tree_leaves([vars(part) for part in module.modules()])
+    results = [one for one in kept if isinstance(one, Tensor) and not one.is_leaf]
+    return copy.deepcopy(module, {id(one): one.detach() for one in results})
 
 
 def _absorb(convolution: nn.Conv2d, norm: Any) -> None:
@@ -76,6 +81,11 @@ def _absorb(convolution: nn.Conv2d, norm: Any) -> None:
 def _is_plain(part: nn.Module) -> bool:
     """Whether calling a layer does what its class says, and no more."""
     return not (part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part))
+
+
+def _is_fixed(norm: Any) -> bool:
+    """Whether a normalisation does the same to every image: some stay in training mode for ever."""
+    return norm.running_mean is not None and not norm.training
 
 
 @dataclass(eq=False)
@@ -115,9 +125,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's o
         for part in module.modules():
             if type(part) is nn.Conv2d and _is_plain(part):
                 hooks.append(part.register_forward_hook(self._made))
-            elif type(part) in NORMS and _is_plain(part) and part.running_mean is not None:
-                hooks.append(part.register_forward_pre_hook(self._given))
-        with torch.no_grad(), self:
+            elif type(part) in NORMS and _is_plain(part) and _is_fixed(part):
+                hooks.append(part.register_forward_pre_hook(self._given, with_kwargs=True))
+        with self:
             output = module(example)  # held, so that what is in it counts as kept
         for one in self._held.values():
             one.kept = True
@@ -129,8 +139,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's o
         self._held[output] = _Map(convolution)
         self.maps.append(self._held[output])
 
-    def _given(self, norm: nn.Module, inputs: tuple[Tensor]) -> None:
-        found = self._held.get(inputs[0])
+    def _given(self, norm: nn.Module, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
+        found = self._held.get([*inputs, *named.values()][0])
         self.makers[norm].add(None if found is None else found.maker)
         if found is not None:
             found.norm = norm

@@ -54,6 +54,17 @@ def _is_simple(parameter: nn.Parameter) -> bool:
     return floating and parameter.stride() == without_gaps
 
 
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take up a saved state, with the way of moving that it was saved with.
+
+    That may be another than the optimizer was made for: checkpoints from before AdamW ran in one pass.
+    """
+    optimizer.load_state_dict(state)
+    inner: Any = getattr(optimizer, "optimizer", optimizer)  # Accelerate's holds PyTorch's
+    # That pass alone understands a scaler; PyTorch notes whether it is taken when an optimizer is made, only.
+    inner._step_supports_amp_scaling = all(group.get("fused") for group in inner.param_groups)
+
+
 def lr_factor(run: Run, step: int, steps_per_epoch: int) -> float:
     """Give the learning rate of the ``step``-th step, counted from 0, as a share of the configured one."""
     schedule = run.training.schedule

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from accelerate.utils import broadcast_object_list, gather_object
 
 from dethead.training import checkpoint
+from dethead.training.optimisation import restore_optimizer
 from dethead.training.run_folder import RunFolderError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def restore(trainer: "Trainer") -> None:
     trainer.detector.load_state_dict(values["model"])
     if trainer.average is not None:
         trainer.average.module.load_state_dict(values["average"])
-    trainer.optimizer.load_state_dict(values["optimizer"])
+    restore_optimizer(trainer.optimizer, values["optimizer"])
     trainer.state.load_state_dict(values["running"])
     if accelerator.scaler is not None and values["scaler"]:
         accelerator.scaler.load_state_dict(values["scaler"])

@@ -178,6 +178,59 @@ def test_a_norm_of_two_names_is_folded_under_both():
     assert not norms_of(assert_folded_equals(trained(pair), torch.randn(2, 3, 8, 8)))
 
 
+def test_a_norm_that_is_also_in_a_plain_list_is_folded_there_too():
+    pair = Pair(lambda pair, images: [pair.norms[0](pair.conv(images))])
+    pair.norms = [pair.norm]
+    assert not norms_of(assert_folded_equals(trained(pair), torch.randn(2, 3, 8, 8)))
+
+
+def test_a_norm_that_is_called_by_keyword_is_folded():
+    pair = trained(Pair(lambda pair, images: [pair.norm(input=pair.conv(images))]))
+    assert not norms_of(assert_folded_equals(pair, torch.randn(2, 3, 8, 8)))
+
+
+def test_a_norm_whose_numbers_are_read_elsewhere_is_folded():
+    pair = trained(Pair(lambda pair, images: [pair.norm(pair.conv(images)) * pair.norm.weight.sum()]))
+    assert not norms_of(assert_folded_equals(pair, torch.randn(2, 3, 8, 8)))
+
+
+def test_a_norm_that_never_leaves_training_mode_is_left():
+    class Restless(Pair):
+        def train(self, mode=True):
+            super().train(mode)
+            self.norm.train()
+            return self
+
+    pair = trained(Restless(in_line))
+    before, images = copy.deepcopy(pair), torch.randn(2, 3, 8, 8)
+    folded = fold_batch_norm(pair, images[:1])
+    assert norms_of(folded)
+    torch.testing.assert_close(folded(images), before(images))
+
+
+def test_what_a_module_has_kept_of_a_training_step_does_not_matter():
+    def keeps_a_mean(pair, images):
+        maps = pair.norm(pair.conv(images))
+        pair.kept = {"means": [maps.mean()]}
+        return [maps]
+
+    pair = trained(Pair(keeps_a_mean))
+    pair(torch.randn(2, 3, 8, 8))
+    kept = pair.kept["means"][0]
+    folded = fold_batch_norm(pair, torch.zeros(1, 3, 8, 8))
+    assert not norms_of(folded)
+    assert pair.kept["means"][0] is kept
+    assert kept.grad_fn is not None
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_a_scripted_part_is_left():
+    pair = trained(Pair(in_line))
+    pair.way = lambda pair, images: [pair.both(images)]
+    pair.both = torch.jit.script(nn.Sequential(pair.conv, pair.norm))
+    assert_folded_equals(pair, torch.randn(2, 3, 8, 8), tolerance=0)
+
+
 def test_a_norm_without_scale_and_shift_is_folded():
     pair = Pair(in_line, nn.BatchNorm2d(4, affine=False)).eval()
     pair.norm.running_mean.normal_()

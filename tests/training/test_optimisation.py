@@ -7,7 +7,8 @@ import torch
 from tiny_runs import load_run
 
 from dethead import build
-from dethead.training.optimisation import lr_factor, make_optimizer, set_lr
+from dethead.training.accelerator import make_accelerator
+from dethead.training.optimisation import lr_factor, make_optimizer, restore_optimizer, set_lr
 
 
 def factors(*overrides: str, steps: int, steps_per_epoch: int) -> list[float]:
@@ -106,3 +107,27 @@ def test_adamw_is_left_to_torch_where_a_parameter_has_gaps_in_memory():
     detector = build.detector(run, 3)
     detector.scale = torch.nn.Parameter(torch.ones(4, 6)[:, ::2])  # its gradient would have none
     assert make_optimizer(run, detector).defaults["fused"] is None
+
+
+@pytest.mark.parametrize("saved", [None, True], ids=["one by one", "in one pass"])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "accelerate"])
+def test_a_checkpoint_of_either_way_of_adamw_goes_on_under_a_gradient_scaler(saved, wrapped):
+    def step(optimizer, scaler):
+        scaler.scale((weight * torch.tensor([1.0, -2.0])).sum()).backward()
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_([weight], 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+
+    weight = torch.nn.Parameter(torch.ones(2))
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    first = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.0, fused=saved)
+    step(first, scaler)
+    state = first.state_dict()
+    resumed = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.0, fused=True)
+    restore_optimizer(make_accelerator("cpu").prepare_optimizer(resumed) if wrapped else resumed, state)
+    step(resumed, scaler)
+    torch.testing.assert_close(
+        weight.detach(), torch.tensor([0.8, 1.2])
+    )  # each step is lr, against the slope
