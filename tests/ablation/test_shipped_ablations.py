@@ -28,6 +28,7 @@ def test_the_ablations_that_were_promised_are_shipped():
         "class_losses",
         "confidence_target",
         "imbalance",
+        "recipe",
         "scenes_a_a",
         "scenes_ce_vs_bce",
         "score_fusion",
