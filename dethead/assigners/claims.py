@@ -84,8 +84,8 @@ def _before(numbers: Tensor) -> Tensor:
 class Claims:
     """The best claim on each of A anchors, while boxes come in chunks, in order."""
 
-    def __init__(self, anchors: int, like: Tensor) -> None:
-        self.value = like.new_full((anchors,), -torch.inf)
+    def __init__(self, anchors: int, like: Tensor, lowest: float = -torch.inf) -> None:
+        self.value = like.new_full((anchors,), lowest)
         self.box = torch.full((anchors,), -1, device=like.device)
         """(A,) int64: the box that keeps the anchor, -1 where none claims it."""
 

@@ -110,10 +110,9 @@ class Grid:
         """(P,) box and (P,) row of the anchors of blocks, block by block."""
         columns = self.cells[blocks.lattice, 0]
         first = self.first[blocks.lattice] + (blocks.row * columns + blocks.column) * self.shapes
-        lines = _ranges(first, blocks.rows, columns * self.shapes)
-        anchors = _ranges(lines, blocks.per_line(blocks.columns, len(lines)), self.shapes)
-        counts = blocks.rows * blocks.columns
-        return blocks.box.repeat_interleave(counts, output_size=len(anchors)), anchors
+        lines, block = _ranges(first, blocks.rows, columns * self.shapes)
+        anchors, line = _ranges(lines, blocks.columns[block], self.shapes)
+        return blocks.box[block[line]], anchors
 
     def members(self, blocks: "Blocks", offsets: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """(P,) box and (P,) place in a list of the anchors of blocks that are in the list.
@@ -125,12 +124,11 @@ class Grid:
         """
         columns = self.cells[blocks.lattice, 0]
         first = self.numbered[blocks.lattice] + blocks.row * columns + blocks.column + offsets
-        lines = _ranges(first, blocks.rows, columns)
+        lines, block = _ranges(first, blocks.rows, columns)
         start = torch.searchsorted(numbers, lines)
-        counts = torch.searchsorted(numbers, lines + blocks.per_line(blocks.columns, len(lines))) - start
-        members = _ranges(start, counts, 1)
-        box = blocks.per_line(blocks.box, len(lines))
-        return box.repeat_interleave(counts, output_size=len(members)), members
+        counts = torch.searchsorted(numbers, lines + blocks.columns[block]) - start
+        members, line = _ranges(start, counts, 1)
+        return blocks.box[block[line]], members
 
 
 class Blocks(NamedTuple):
@@ -147,20 +145,20 @@ class Blocks(NamedTuple):
     rows: Tensor
     """How many."""
 
-    def per_line(self, values: Tensor, lines: int) -> Tensor:
-        """(lines,) the (E,) values, as often as a block has rows."""
-        return values.repeat_interleave(self.rows, output_size=lines)
 
+def _ranges(starts: Tensor, counts: Tensor, steps: Tensor | int) -> tuple[Tensor, Tensor]:
+    """Join the N ranges ``start, start + step, ...`` of ``count`` numbers each; steps are one or (N,).
 
-def _ranges(starts: Tensor, counts: Tensor, steps: Tensor | int) -> Tensor:
-    """Join the ranges ``start, start + step, ...`` of ``count`` numbers each; steps are one or (N,)."""
+    Returns:
+        The numbers, and for each of them which range it is of.
+    """
     ends = counts.cumsum(dim=0)
     total = int(ends[-1]) if len(ends) else 0
+    # Not by repeat_interleave, which wakes all threads for the smallest work and waits for them.
+    owner = ends.new_zeros(total + 1).index_add_(0, ends, torch.ones_like(ends)).cumsum(dim=0)[:total]
+    offsets = (starts - (ends - counts) * steps)[owner]
     numbers = torch.arange(total, device=starts.device)
-    offsets = (starts - (ends - counts) * steps).repeat_interleave(counts, output_size=total)
-    if isinstance(steps, Tensor):
-        steps = steps.repeat_interleave(counts, output_size=total)
-    return offsets + numbers.mul_(steps)
+    return offsets + numbers.mul_(steps[owner] if isinstance(steps, Tensor) else steps), owner
 
 
 def _pieces(box: Tensor, pairs: Tensor, boxes: int) -> Iterator[slice]:

@@ -61,8 +61,8 @@ class MaxIoUAssigner:
         if is_behind(anchors.boxes):
             return self._assign_all(anchors.boxes, truth)
         search = search_among(anchors)
-        best, chosen = self._match(search, [one.boxes for one in truth], anchors.boxes)
-        self._settle(best, chosen)
+        best, touched, chosen = self._match(search, [one.boxes for one in truth], anchors.boxes)
+        self._settle(best, touched, chosen)
         matched = best.box.view(len(truth), -1)
         for row, one in zip(matched, truth, strict=True):
             if len(one.ignore_boxes):
@@ -82,10 +82,12 @@ class MaxIoUAssigner:
                 row.masked_fill_(inside & (row < 0), IGNORE)
         return Assignment(matched, values.where(positive, 0.0))
 
-    def _settle(self, best: Claims, chosen: Tensor) -> None:
-        """Leave box and IoU to positives alone: those from ``positive_iou`` on, and (N,) ``chosen`` ones."""
+    def _settle(self, best: Claims, touched: Tensor, chosen: Tensor) -> None:
+        """Leave box and IoU to positives alone: those from ``positive_iou`` on, and (N,) ``chosen`` ones.
+
+        Anchors that are not among (P,) ``touched`` ones, most of all, say already what they are.
+        """
         kept = best.box[chosen], best.value[chosen]
-        touched = best.value.nonzero()[:, 0]  # few: all the others say already what they are
         box, value = best.box[touched], best.value[touched]
         positive = value >= self.positive_iou
         rest = torch.where(value >= self.negative_iou, IGNORE, BACKGROUND)
@@ -102,26 +104,29 @@ class MaxIoUAssigner:
     def _nothing_yet(self, truth: Sequence[Tensor], anchors: Tensor) -> Claims:
         """Claims on B * A anchors, all of overlap 0."""
         like = anchors.new_zeros(0, dtype=torch.result_type(truth[0], anchors))
-        claims = Claims(len(truth) * len(anchors), like)
-        claims.value.zero_()
-        untouched = torch.tensor([self._untouched(len(boxes)) for boxes in truth], device=anchors.device)
-        claims.box = untouched.repeat_interleave(len(anchors))
+        claims = Claims(len(truth) * len(anchors), like, lowest=0.0)
+        for row, boxes in zip(claims.box.view(len(truth), -1), truth, strict=True):
+            if (untouched := self._untouched(len(boxes))) != BACKGROUND:
+                row.fill_(untouched)
         return claims
 
     def _match(
         self, search: OverlapSearch, truth: Sequence[Tensor], anchors: Tensor
-    ) -> tuple[Claims, Tensor]:
-        """The best boxes, and (N,) the places of anchors that are the best of a box, if that counts.
+    ) -> tuple[Claims, Tensor, Tensor]:
+        """The best boxes, (P,) places that boxes claim, and (N,) those that are the best of one, if wanted.
 
-        The former are exact from ``negative_iou`` on, and for the latter. The images are taken together: the
+        The first are exact from ``negative_iou`` on, and for the last. The images are taken together: the
         anchors of all are numbered through, and so are the boxes.
         """
         boxes = torch.cat([*truth])
         image, row = _image_and_row([len(some) for some in truth], boxes.device)
         best = self._nothing_yet(truth, anchors)
-        chosen = [row.new_zeros(0)]
+        touched, chosen = [row.new_zeros(0)], [row.new_zeros(0)]
         for found in search.above(boxes, image, self.negative_iou, and_best=self.low_quality):
             best.add_pairs(row[found.boxes], found.places, found.values)
+            touched.append(found.places)
+            if sum(map(len, touched)) > len(best.value):  # so that memory goes with the anchors
+                touched = [best.value.nonzero()[:, 0]]
             if self.low_quality:
                 chosen.append(found.places[_highest_of_box(found, len(boxes))])
         places: Tensor = torch.unique(torch.cat(chosen))
@@ -132,13 +137,13 @@ class MaxIoUAssigner:
             best.value[low] = 0
             for found in search.at(boxes, image, low, lowest):
                 best.add_pairs(row[found.boxes], found.places, found.values)
-        return best, places
+        return best, torch.cat(touched), places
 
 
 def _image_and_row(counts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
     """(sum,) each: the image of every box, and its row among the boxes of the image."""
-    image = torch.repeat_interleave(torch.tensor(counts)).to(device)
-    return image, torch.cat([torch.arange(count) for count in counts]).to(device)
+    image = torch.tensor([number for number, count in enumerate(counts) for _ in range(count)])
+    return image.long().to(device), torch.cat([torch.arange(count) for count in counts]).to(device)
 
 
 def _highest_of_box(found: Overlaps, boxes: int) -> Tensor:
