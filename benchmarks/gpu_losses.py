@@ -23,7 +23,7 @@ from typing import Final
 
 import torch
 from losses import CLASSES, WORKS, Case, Loss, make_case
-from side_by_side import Row, alone, compare, environment, parser, table, version_of, write_rows
+from side_by_side import Row, alone, compare, environment, finish, parser, version_of
 from torch import Tensor
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -178,10 +178,7 @@ def main() -> None:
         print(json.dumps(measure(*options.measure, options)))
         return
     print(f"{environment()}, {torch.cuda.get_device_name()}")
-    rows = compare_all(options)
-    print(table(rows))
-    if options.json is not None:
-        write_rows(options.json, rows)
+    finish(compare_all(options), options)
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def evaluate(
         return
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(done.metrics.as_table())
-    numbers = done.metrics.as_dict()
+    numbers = done.metrics.as_dict() | ({"flip": True} if flip else {})
     if oracles:
         console.print(oracle_table(done.metrics, done.oracles))
         numbers["oracles"] = {name: metrics.as_dict() for name, metrics in done.oracles.items()}

@@ -185,9 +185,8 @@ def _kernels_on(device: torch.device) -> ModuleType | None:
         return None
     try:
         triton.runtime.driver.active.get_current_target()
-    except (
-        Exception
-    ) as error:  # of many kinds: it is built by the C compiler found here, with Python's headers
+    # Errors of many kinds: it is built by the C compiler found here, with Python's headers.
+    except Exception as error:
         warnings.warn(
             f"class losses are slower than they could be: Triton cannot start: {error}", stacklevel=2
         )

@@ -1,4 +1,4 @@
-"""``dethead evaluate --oracles``."""
+"""``dethead evaluate`` with ``--oracles``, and with ``--flip``."""
 
 import json
 
@@ -28,4 +28,17 @@ def test_without_the_option_there_are_none(dethead, tiny_run, tiny_data, tmp_pat
     arguments = ("--data", tiny_data, "--device", "cpu", "--workers", 0, "--json", file)
     _, said, _ = dethead("evaluate", tiny_run, *arguments)
     assert "AP gained" not in said
-    assert "oracles" not in json.loads(file.read_text())
+    found = json.loads(file.read_text())
+    assert "oracles" not in found
+    assert "flip" not in found
+
+
+def test_numbers_with_mirror_images_are_others_and_say_so(dethead, tiny_run, tiny_data, tmp_path):
+    file = tmp_path / "numbers.json"
+    arguments = ("--data", tiny_data, "--device", "cpu", "--workers", 0, "--json", file)
+    status, _, err = dethead("evaluate", tiny_run, *arguments, "--flip")
+    assert status == 0, err
+    found = json.loads(file.read_text())
+    best = json.loads((tiny_run / "metrics.json").read_text())["best"]
+    assert found["flip"] is True
+    assert found["AP"] != best["AP"]
