@@ -80,9 +80,11 @@ def measure(layout: str, images: int, rounds: int, options: argparse.Namespace) 
     assert torch.equal(ways["dethead"](levels), wanted), f"{layout}: other numbers"
     forward = least({name: lambda way=way: way(levels) for name, way in ways.items()}, rounds)
     back = least({name: lambda way=way: backward(way, levels, wanted) for name, way in ways.items()}, rounds)
-    size = {name: copies(name, layout, images) for name in ways}
-    print(f"{layout}: " + ", ".join(f"{name} {size[name]:.2f} output sizes" for name in ways))
-    memory = size["permute"] / size["dethead"]
+    memory = None
+    if not options.quick:  # which measures no more than the call before it has left behind
+        size = {name: copies(name, layout, images) for name in ways}
+        print(f"{layout}: " + ", ".join(f"{name} {size[name]:.2f} output sizes" for name in ways))
+        memory = size["permute"] / size["dethead"]
     return [
         compare(
             "head output",
