@@ -82,7 +82,7 @@ class Grid:
         for start, some in box_chunks(boxes, len(self.first)):
             rows = slice(start, start + len(some))
             whole = self._blocks(some, share[rows], areas[rows, None] + self.size.prod(dim=-1))
-            for piece in _pieces(whole.box, whole.rows * whole.columns, len(some)):
+            for piece in pieces(whole.box, whole.rows * whole.columns, len(some), CHUNK_PAIRS):
                 yield Blocks(whole.box[piece] + start, *(part[piece] for part in whole[1:]))
 
     def _blocks(self, boxes: Tensor, share: Tensor, areas: Tensor) -> "Blocks":
@@ -161,10 +161,13 @@ def _ranges(starts: Tensor, counts: Tensor, steps: Tensor | int) -> tuple[Tensor
     return offsets + numbers.mul_(steps[owner] if isinstance(steps, Tensor) else steps), owner
 
 
-def _pieces(box: Tensor, pairs: Tensor, boxes: int) -> Iterator[slice]:
-    """Cut blocks, of (E,) boxes in order with (E,) pairs each, into whole boxes of CHUNK_PAIRS at most."""
+def pieces(box: Tensor, pairs: Tensor, boxes: int, most: int) -> Iterator[slice]:
+    """Cut blocks, of (E,) boxes in order with (E,) pairs each, into whole boxes of ``most`` pairs in all.
+
+    A box that has more is a piece alone, or with one before it.
+    """
     counts = pairs.new_zeros(boxes).index_add_(0, box, pairs)
-    window = max(1, CHUNK_PAIRS - int(counts.max())) if boxes else 1  # the box that ends one may begin before
+    window = max(1, most - int(counts.max())) if boxes else 1  # the box that ends one may begin before
     _, lengths = torch.unique_consecutive((counts.cumsum(dim=0) // window)[box], return_counts=True)
     start = 0
     for length in lengths.tolist():

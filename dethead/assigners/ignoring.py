@@ -12,9 +12,12 @@ CHUNK_PAIRS = 2**20
 """(box, anchor) pairs looked at together: bounds a matching's memory at some 100 MB, whatever its size."""
 
 
-def box_chunks(boxes: Tensor, anchors: int) -> Iterator[tuple[int, Tensor]]:
-    """Cut (M, 4) boxes into runs whose pairs with all anchors stay within CHUNK_PAIRS; gives (start, run)."""
-    step = max(1, CHUNK_PAIRS // max(anchors, 1))
+def box_chunks(boxes: Tensor, anchors: int, pairs: int | None = None) -> Iterator[tuple[int, Tensor]]:
+    """Cut (M, 4) boxes into runs whose ``pairs`` with all anchors are no more; gives (start, run).
+
+    CHUNK_PAIRS unless given; a single box may have more.
+    """
+    step = max(1, (CHUNK_PAIRS if pairs is None else pairs) // max(anchors, 1))
     for start in range(0, len(boxes), step):
         yield start, boxes[start : start + step]
 
@@ -52,7 +55,7 @@ def settle(
     Args:
         anchors: A of them.
         truth: of B images.
-        boxes: (A,) int64 for each image: the row of the box an anchor answers for, -1 for none.
+        boxes: (A,) int64 for each image: the row of the box an anchor answers for, BACKGROUND for none.
         ignore_overlap: share of an anchor's area that one region must hold.
         seen: (B, A, 4) predictions whose IoU with their boxes is wanted; the anchors' by default.
         quality: (A,) for each image.
@@ -63,9 +66,11 @@ def settle(
     ]
     matched = []
     for one, box in zip(truth, boxes, strict=True):
+        if not len(one.ignore_boxes):
+            matched.append(box)
+            continue
         ignored = inside_ignored(anchors.boxes, one.ignore_boxes, ignore_overlap)
-        rest = torch.full_like(box, BACKGROUND).masked_fill(ignored, IGNORE)
-        matched.append(torch.where(box >= 0, box, rest))
+        matched.append(box.masked_fill(ignored & (box == BACKGROUND), IGNORE))
     soft = None if quality is None else torch.stack([*quality])
     return Assignment(torch.stack(matched), torch.stack(overlaps), soft)
 

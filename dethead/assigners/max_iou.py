@@ -53,7 +53,7 @@ class MaxIoUAssigner:
         """Assign a batch.
 
         On a CPU: where anchors stand in a grid (``AnchorGrid``), time and memory go with the pairs that
-        overlap enough. Other anchors are all compared, some boxes at a time.
+        overlap enough. Other anchors are sorted into groups once, and most groups ruled out by their bounds.
 
         On CUDA all are compared, some anchors at a time: nothing waits for the device, whose answers decide
         no shape. The assignment is the same.

@@ -1,9 +1,9 @@
 """Simplified optimal transport: each box takes the predictions that answer it at the lowest cost."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from dethead.assigners.claims import Claims, cheapest, cheapest_pairs
 from dethead.assigners.class_costs import Labels, SigmoidCosts, SoftmaxCosts
 from dethead.assigners.geometry import Centers, find_centers
-from dethead.assigners.ignoring import box_chunks, check_ignore_overlap, settle
+from dethead.assigners.ignoring import CHUNK_PAIRS, box_chunks, check_ignore_overlap, settle
 from dethead.assigners.overlapping import best_sums, gather
 from dethead.assigners.predictions import checked
 from dethead.boxes import iou
@@ -100,31 +100,23 @@ class SimOTAAssigner:
 
     def _match(self, centers: Centers, truth: GroundTruth, seen: Predictions) -> Tensor:
         """(A,) the box each anchor answers for, -1 for none; ``seen`` is of this image alone."""
-        central, others = (Claims(len(seen.boxes), seen.boxes) for _ in range(2))
-        candidates, first = self._candidates(centers, truth.boxes)
-        if len(candidates):
-            sums = best_sums(truth.boxes, seen.boxes[candidates], self.top_ious)
-            counts = sums.long().clamp(min=1)
-            missing = self._take_central(central, centers, counts, self._costs(truth, seen, first))
-            short = missing.nonzero()[:, 0]
-            if len(short):
-                costs = self._costs(truth, seen, candidates)
-                self._take_others(others, centers, candidates, short, missing[short], costs)
+        central = Claims(centers.count, seen.boxes)
+        near: Iterable[_Near] = _NearBoxes(centers, truth.boxes, self.center_radius, self.center_only)
+        if len(truth.boxes) * centers.count <= CHUNK_PAIRS:  # a single piece, kept for the second time
+            near = [*near]
+        candidates, first = _candidates(near, centers)
+        if not len(candidates):
+            return central.box
+        sums = best_sums(truth.boxes, seen.boxes[candidates], self.top_ious)
+        counts = sums.long().clamp(min=1)
+        missing = self._take_central(central, near, counts, self._costs(truth, seen, first))
+        short = missing.nonzero()[:, 0]
+        if not len(short):
+            return central.box
+        others = Claims(centers.count, seen.boxes)
+        costs = self._costs(truth, seen, candidates)
+        self._take_others(others, centers, candidates, short, missing[short], costs)
         return torch.where(central.box >= 0, central.box, others.box)
-
-    def _candidates(self, centers: Centers, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """(F,) int64 each: the anchors that any box can take, and those that one can take first."""
-        found = torch.zeros(2, centers.count, dtype=torch.uint8, device=centers.x.device)
-        for _, some in box_chunks(boxes, centers.count):
-            near = centers.near(some, self.center_radius)
-            any_way = middle = centers.mask(near)
-            if not self.center_only:
-                inside = centers.inside(some)
-                any_way, middle = middle | centers.mask(inside), centers.mask(near.both(inside))
-            # As numbers: forty times as fast as any().
-            found |= torch.stack([mask.view(torch.uint8).amax(dim=0) for mask in (any_way, middle)])
-        candidates, first = (one.nonzero()[:, 0] for one in found)
-        return candidates, first
 
     def _costs(self, truth: GroundTruth, seen: Predictions, rows: Tensor) -> "_Costs":
         """Get ready for costs of (F,) rows of predictions."""
@@ -137,21 +129,18 @@ class SimOTAAssigner:
             classes = SigmoidCosts.among(rows, probabilities, confidence, truth)
         return _Costs(truth.boxes, seen.boxes, classes, self.iou_weight)
 
-    def _middle(self, centers: Centers, boxes: Tensor) -> Tensor:
-        """(N, A) bool: anchors inside a box and in its square, or just in its square."""
-        near = centers.near(boxes, self.center_radius)
-        return centers.mask(near if self.center_only else near.both(centers.inside(boxes)))
-
-    def _take_central(self, claims: Claims, centers: Centers, counts: Tensor, costs: "_Costs") -> Tensor:
+    def _take_central(
+        self, claims: Claims, near: Iterable["_Near"], counts: Tensor, costs: "_Costs"
+    ) -> Tensor:
         """Let all boxes claim (M,) ``counts`` anchors of their middle; (M,) how many they then lack."""
         missing = counts.clone()
-        for start, some in box_chunks(costs.boxes, centers.count):
-            box, anchors = self._middle(centers, some).nonzero().unbind(dim=1)
-            rows = slice(start, start + len(some))
+        for start, _, middle in near:
+            box, anchors = middle.nonzero().unbind(dim=1)
+            rows = slice(start, start + len(middle))
             cost = costs.of(box + start, anchors)
             taken = cheapest_pairs(box, cost, counts[rows])
             claims.add_pairs(box[taken] + start, anchors[taken], -cost[taken])
-            missing[rows] -= torch.bincount(box, minlength=len(some))
+            missing[rows] -= torch.bincount(box, minlength=len(middle))
         return missing.clamp_(min=0)
 
     def _take_others(
@@ -164,12 +153,55 @@ class SimOTAAssigner:
         costs: "_Costs",
     ) -> None:
         """Let the (S,) ``short`` boxes claim as many of the (F,) ``candidates`` as they are ``missing``."""
-        for start, some in box_chunks(costs.boxes[short], centers.count):
-            rows = short[start : start + len(some)]
+        for start, _, middle in _NearBoxes(centers, costs.boxes[short], self.center_radius, self.center_only):
+            rows = short[start : start + len(middle)]
             cost = costs.of(rows[:, None], candidates)
-            cost.masked_fill_(self._middle(centers, some)[:, candidates], torch.inf)
-            row, column = cheapest(cost, missing[start : start + len(some)])
+            cost.masked_fill_(middle[:, candidates], torch.inf)
+            row, column = cheapest(cost, missing[start : start + len(middle)])
             claims.add_pairs(rows[row], candidates[column], -cost[row, column])
+
+
+class _Near(NamedTuple):
+    """Where N boxes may find anchors."""
+
+    start: int
+    """Row of the first."""
+    candidates: Tensor
+    """(N, A) bool: anchors that become candidates."""
+    middle: Tensor
+    """(N, A) bool: of these, those that a box takes first."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _NearBoxes:
+    """What is near which box, some boxes at a time; anew each time it is gone through."""
+
+    centers: Centers
+    boxes: Tensor
+    """(M, 4)"""
+    radius: float
+    square_only: bool
+
+    def __iter__(self) -> Iterator[_Near]:
+        for start, some in box_chunks(self.boxes, self.centers.count):
+            near = self.centers.near(some, self.radius)
+            square = self.centers.mask(near)
+            if self.square_only:
+                yield _Near(start, square, square)
+                continue
+            inside = self.centers.inside(some)
+            either = square | self.centers.mask(inside)
+            yield _Near(start, either, self.centers.mask(near.both(inside)))
+
+
+def _candidates(near: Iterable[_Near], centers: Centers) -> tuple[Tensor, Tensor]:
+    """(F,) int64 each: the anchors that any box can take, and those that one can take first."""
+    found = torch.zeros(2, centers.count, dtype=torch.uint8, device=centers.x.device)
+    for _, *masks in near:
+        for row, mask in zip(found, masks, strict=True):
+            row |= mask.view(torch.uint8).amax(dim=0)  # as numbers: forty times as fast as any()
+    candidates, first = (one.nonzero()[:, 0] for one in found)
+    return candidates, first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
