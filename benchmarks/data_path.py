@@ -4,10 +4,11 @@
 
 Drawn pictures of 640 x 480 pixels, as JPEG of quality 90 with about as many bytes for each pixel as the
 photographs of a road data set (0.29), are brought to 320 x 320 with their boxes. *evaluation* decodes, scales
-and pads; *flip* mirrors every second one as well; *training* adds SSD's changes of colour, canvas and crop
-with the probabilities of configs/road_softmax_ce.yaml. The peer decodes with Pillow and calls the v2
-transforms of the same names on tensors, on which they are faster; before a time is printed, dethead's colours
-are compared with v2's, to the pixel. Times are the least CPU time of some rounds on one thread.
+and pads without augmentation; *flip* mirrors every second one as well; *training* adds SSD's changes of
+colour, canvas and crop with the probabilities of torchvision's SSD, but for the canvas (0.3). The peer
+decodes with Pillow and calls the v2 transforms of the same names on tensors, on which they are faster; before
+a time is printed, dethead's colours are compared with v2's, to the pixel. Times are the least CPU time of
+some rounds on one thread.
 """
 
 import tempfile
@@ -61,13 +62,17 @@ def draw_boxes() -> torch.Tensor:
 
 def detheads(files: list[Path], options: dict[str, float]) -> Callable[[], list[Sample]]:
     """Give dethead's call."""
-    transform = TrainTransform(**options, min_box_size=1.0)
+    augment = None if options == OFF else TrainTransform(**options, min_box_size=1.0)
     boxes = draw_boxes()
     truth = GroundTruth.from_labels(boxes, torch.zeros(len(boxes), dtype=torch.int64), 1)
 
+    def prepare(file: Path) -> Sample:
+        sample = Sample(read_image(file), truth)
+        return resize_to_fit(sample if augment is None else augment(sample), (SIZE, SIZE))[0]
+
     def call() -> list[Sample]:
         torch.manual_seed(0)
-        return [resize_to_fit(transform(Sample(read_image(file), truth)), (SIZE, SIZE))[0] for file in files]
+        return [prepare(file) for file in files]
 
     return call
 

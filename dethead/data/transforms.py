@@ -129,7 +129,7 @@ class TrainTransform:
             sample = flip(sample)
         boxes = sample.truth.boxes
         large = (boxes[:, 2:] - boxes[:, :2] >= self.min_box_size).all(dim=1)
-        return sample._replace(truth=keep(sample.truth, large))
+        return sample if large.all() else sample._replace(truth=keep(sample.truth, large))
 
     def _zoom_out(self, sample: Sample) -> Sample:
         draw = v2.RandomZoomOut(side_range=(1.0, self.zoom_out_max), p=1.0)
