@@ -10,7 +10,7 @@ from torch import Tensor
 from dethead.assigners.all_pairs import match
 from dethead.assigners.claims import Claims
 from dethead.assigners.ignoring import check_ignore_overlap, inside_ignored
-from dethead.assigners.overlapping import Overlaps, OverlapSearch, search_among
+from dethead.assigners.overlapping import Overlaps, OverlapSearch, overlaps_at, search_among
 from dethead.devices import is_behind
 from dethead.structures import BACKGROUND, IGNORE, Anchors, Assignment, GroundTruth, Predictions
 
@@ -135,7 +135,7 @@ class MaxIoUAssigner:
         if len(low):
             lowest = best.value[low]
             best.value[low] = 0
-            for found in search.at(boxes, image, low, lowest):
+            for found in overlaps_at(search, boxes, image, low, lowest):
                 best.add_pairs(row[found.boxes], found.places, found.values)
         return best, torch.cat(touched), places
 

@@ -36,6 +36,11 @@ class Overlaps(NamedTuple):
 class OverlapSearch(Protocol):
     """Finds the overlaps of the boxes of a batch, (M, 4) with their (M,) images, with anchors."""
 
+    @property
+    def anchors(self) -> Tensor:
+        """The (A, 4) anchors."""
+        ...
+
     def above(self, boxes: Tensor, image: Tensor, lowest: float, *, and_best: bool) -> Iterator[Overlaps]:
         """Give all overlaps from ``lowest`` on; with ``and_best`` also each box's highest, all that tie.
 
@@ -58,6 +63,19 @@ def search_among(anchors: Anchors) -> OverlapSearch:
     return (
         SearchGroups(anchors.boxes, find_groups(anchors)) if grid is None else SearchGrid(anchors.boxes, grid)
     )
+
+
+def overlaps_at(
+    search: OverlapSearch, boxes: Tensor, image: Tensor, places: Tensor, lowest: Tensor
+) -> Iterator[Overlaps]:
+    """As ``OverlapSearch.at``; few places are compared with all boxes, which is less than a search."""
+    if len(boxes) * len(places) > CHUNK_PAIRS:
+        yield from search.at(boxes, image, places, lowest)
+        return
+    count = len(search.anchors)
+    values = iou(boxes[:, None], gather(search.anchors, places % count))
+    box, column = ((values >= lowest) & (image[:, None] == places // count)).nonzero().unbind(dim=1)
+    yield Overlaps(box, places[column], values[box, column])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
