@@ -115,9 +115,32 @@ def test_a_box_between_the_centres_gets_no_anchor():
 
 
 @pytest.mark.parametrize(
+    ("min_side", "matched"),
+    [
+        (0.99, [-1, -1, -1, -1]),
+        (1.01, [0, 0, -1, -1]),  # 8.08 px: from 3.96 to 12.04
+        (3.1, [0, 0, 0, -1]),  # 24.8 px: from -4.4 to 20.4
+    ],
+)
+def test_a_small_box_looks_for_anchors_as_if_it_were_larger_and_is_matched_as_it_is(min_side, matched):
+    seen = torch.tensor([[0.0, 0, 32, 8]] * 4)
+    got = assign(TaskAlignedAssigner(min_side=min_side), seen, [0.5] * 4, boxes=([7.0, 0, 9, 8],))
+    assert got.matched.tolist() == [matched]
+    assert got.overlaps[0].tolist() == [2 / 32 if row == 0 else 0 for row in matched]
+
+
+def test_a_box_of_a_stride_or_more_is_looked_for_as_it_is():
+    seen = overlapping(1, 1, 1, 1)
+    truth = {"boxes": ([3.0, 0, 29, 8],)}
+    plain = assign(TaskAlignedAssigner(), seen, [0.5] * 4, **truth)
+    assert assign(TaskAlignedAssigner(min_side=1.0), seen, [0.5] * 4, **truth).matched.equal(plain.matched)
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"top_k": 0}, "top_k must be at least 1, got 0"),
+        ({"min_side": -1.0}, "min_side must be at least 0 and finite, got -1.0"),
         ({"alpha": -0.5}, "alpha must be at least 0 and finite, got -0.5"),
         ({"beta": math.inf}, "beta must be at least 0 and finite, got inf"),
     ],

@@ -67,6 +67,7 @@ class TaskAligned(_Ignoring):
     top_k: Count = 13
     alpha: NotNegative = 1.0
     beta: NotNegative = 6.0
+    min_side: NotNegative = 0.0
 
 
 Assigner = Annotated[
