@@ -4,7 +4,7 @@ from dethead.backbones.chain import ChainBackbone
 from dethead.backbones.efficientnet_lite import efficientnet_lite0
 from dethead.backbones.feature_pyramid import FeaturePyramid
 from dethead.backbones.folding import fold_batch_norm
-from dethead.backbones.freezing import FrozenBatchNorm2d, freeze_stages, set_norm
+from dethead.backbones.freezing import FrozenBatchNorm2d, freeze_stages, set_norm, statistics_kept
 from dethead.backbones.interface import Backbone
 from dethead.backbones.path_aggregation import PathAggregation
 from dethead.backbones.torchvision_models import torchvision_backbone
@@ -19,5 +19,6 @@ __all__ = [
     "fold_batch_norm",
     "freeze_stages",
     "set_norm",
+    "statistics_kept",
     "torchvision_backbone",
 ]

@@ -1,9 +1,12 @@
 """What of a backbone is trained: freezing its first stages, and what batch normalisation does."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dethead.backbones.interface import Backbone
 
@@ -33,6 +36,23 @@ class FrozenBatchNorm2d(nn.Module):
         """Normalise (B, C, H, W) features."""
         mean, variance = self.running_mean, self.running_var
         return F.batch_norm(features, mean, variance, self.weight, self.bias, training=False, eps=self.eps)
+
+
+@contextmanager
+def statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Let forward passes leave the running statistics of batch normalisation as they are, in training, too.
+
+    For a look ahead at what a model in training will say, before the pass that counts.
+    """
+    norms = [one for one in model.modules() if isinstance(one, _BatchNorm) and one.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def freeze_stages(backbone: Backbone, count: int) -> None:

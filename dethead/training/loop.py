@@ -17,6 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from dethead import build
+from dethead.backbones import statistics_kept
 from dethead.config import Run
 from dethead.data import EpochBatches, make_loader
 from dethead.detector import Detector
@@ -272,7 +273,7 @@ class Trainer:
         if not self.assigner.needs_predictions:
             return self.assigner(anchors, batch.truth)
         if output is None:
-            with torch.no_grad():
+            with torch.no_grad(), statistics_kept(self.model):  # the same pass follows, with a gradient
                 output = self._forward(batch)
         seen = self.postprocessor.predictions(output, anchors)
         return self.assigner(anchors, batch.truth, seen)

@@ -13,6 +13,7 @@ from dethead.backbones import (
     efficientnet_lite0,
     freeze_stages,
     set_norm,
+    statistics_kept,
     torchvision_backbone,
 )
 
@@ -144,3 +145,21 @@ def test_norm_sync_gives_the_same_maps():
 def test_an_unknown_kind_of_norm_is_refused():
     with pytest.raises(ValueError, match="norm must be train, frozen or sync, got 'group'"):
         set_norm(efficientnet_lite0(), "group")
+
+
+def test_a_look_ahead_keeps_the_statistics_and_says_what_training_says():
+    norm = nn.BatchNorm2d(3, momentum=0.3)
+    images = torch.randn(4, 3, 8, 8) + 5
+    with statistics_kept(nn.Sequential(norm)):
+        ahead = norm(images)
+    assert (norm.running_mean == 0).all()
+    assert (norm.running_var == 1).all()
+    assert torch.equal(norm(images), ahead)
+    assert torch.allclose(norm.running_mean, 0.3 * images.mean(dim=(0, 2, 3)))
+
+
+def test_statistics_are_taken_again_after_an_error():
+    norm = nn.BatchNorm2d(3, momentum=0.3)
+    with pytest.raises(ValueError, match="expected 4D input"), statistics_kept(norm):
+        norm(torch.ones(2))
+    assert norm.momentum == 0.3

@@ -196,6 +196,17 @@ def test_2_x_4_accumulated_images_move_the_weights_as_8(tiny_data, tmp_path):
         torch.testing.assert_close(one[key], two[key], rtol=0, atol=1e-6)
 
 
+def test_an_assigner_that_looks_ahead_at_predictions_moves_batch_statistics_once(tiny_data, tmp_path):
+    step = (*ONE_STEP, "training.accumulate=2", "backbone.options={norm: batch}")
+    for name in ("max_iou", "task_aligned"):
+        train_tiny(tiny_data, tmp_path / name, *step, f"assigner={{name: {name}}}")
+    one, two = (weights(tmp_path / name) for name in ("max_iou", "task_aligned"))
+    statistics = [key for key in one if key.endswith(("running_mean", "running_var"))]
+    assert len(statistics) == 6
+    for key in statistics:
+        assert torch.equal(one[key], two[key])
+
+
 def test_twins_see_the_same_first_batch_to_the_bit(tiny_data, tmp_path):
     batches = [
         next(iter(trainer(tiny_data, tmp_path, f"class_scheme={{name: {name}}}").loader))
