@@ -81,10 +81,10 @@ class Groups:
             All pairs of a box together, boxes in order.
         """
         for start, some in box_chunks(boxes, len(self.rows), pairs) if len(self.rows) else ():
-            bounds = self._bounds(at_least_float32(some))
-            limits = some.new_full((len(some), 1), lowest)
+            bounds = self._bounds(some)
+            limits = bounds.new_full((len(some), 1), lowest, dtype=torch.result_type(some, self.boxes))
             if and_best:  # no higher than a box's best, for these anchors are some of all
-                likely = self._overlaps(some, bounds.argmax(dim=1))
+                likely = self._overlaps(some, bounds.argmax(dim=1)).nan_to_num(0.0)
                 limits = limits.minimum(likely.amax(dim=1, keepdim=True))
             box, group = ((bounds >= limits) & (bounds > 0)).nonzero().unbind(dim=1)
             for piece in pieces(box, torch.full_like(box, GROUP), len(some), pairs):
@@ -101,16 +101,19 @@ class Groups:
         """(N, G) what no IoU of (N, 4) boxes with an anchor of a group is above, as computed.
 
         The intersection is no wider than that with the hull, nor than the widest anchor, and IoU grows with
-        it; at a given intersection it falls with the anchor's area, which is no smaller than either.
+        it; at a given intersection it falls with the anchor's area, which is no smaller than either. 1 where
+        an anchor or the box is no number.
         """
+        eps = max(torch.finfo(boxes.dtype).eps, torch.finfo(self.boxes.dtype).eps)
+        boxes = at_least_float32(boxes)
         sides, hull = boxes.T[..., None], self.hull[:, None]
         low, high = torch.maximum(sides[:2], hull[:2]), torch.minimum(sides[2:], hull[2:])
         width, height = high.sub_(low).minimum(self.longest[:, None]).clamp_(min=0)
         smallest, largest = self.areas
         inner = width.mul_(height).minimum(largest)
         union = inner.maximum(smallest).sub_(inner).add_(box_areas(boxes)[:, None])
-        bounds: Tensor = inner.mul_(1 + ROUNDINGS * torch.finfo(self.boxes.dtype).eps).div_(union)
-        return bounds
+        bounds: Tensor = inner.mul_(1 + ROUNDINGS * eps).div_(union)
+        return bounds.nan_to_num_(1.0)
 
 
 @once

@@ -43,7 +43,8 @@ class TaskAlignedAssigner:
         use_confidence: False where the confidence is not taught: s is the probability alone then, and 1
             where the class is unknown.
         min_side: in the finest strides: while anchors are looked for, shorter sides of a box count as so
-            long. Above 1 no box lies between the centres of the finest level.
+            long. Above 1 no box lies between the centres of the finest level. Not with ``LTRBCodec``, which
+            reaches no box that its anchor is centred outside of.
 
     Source: Feng et al. 2021 (TOOD), https://arxiv.org/abs/2108.07755, section 3.2.
     """

@@ -45,14 +45,13 @@ def statistics_kept(model: nn.Module) -> Iterator[None]:
     For a look ahead at what a model in training will say, before the pass that counts.
     """
     norms = [one for one in model.modules() if isinstance(one, _BatchNorm) and one.track_running_stats]
-    momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.momentum = 0.0
+        norm.track_running_stats = False
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 def freeze_stages(backbone: Backbone, count: int) -> None:

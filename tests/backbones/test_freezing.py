@@ -147,19 +147,28 @@ def test_an_unknown_kind_of_norm_is_refused():
         set_norm(efficientnet_lite0(), "group")
 
 
-def test_a_look_ahead_keeps_the_statistics_and_says_what_training_says():
-    norm = nn.BatchNorm2d(3, momentum=0.3)
+@pytest.mark.parametrize("momentum", [0.3, None])
+def test_a_look_ahead_keeps_the_statistics_and_says_what_training_says(momentum):
+    norm = nn.BatchNorm2d(3, momentum=momentum)
     images = torch.randn(4, 3, 8, 8) + 5
     with statistics_kept(nn.Sequential(norm)):
         ahead = norm(images)
     assert (norm.running_mean == 0).all()
     assert (norm.running_var == 1).all()
     assert torch.equal(norm(images), ahead)
-    assert torch.allclose(norm.running_mean, 0.3 * images.mean(dim=(0, 2, 3)))
+    assert torch.allclose(norm.running_mean, (momentum or 1.0) * images.mean(dim=(0, 2, 3)))
+    assert norm.num_batches_tracked == 1
+
+
+def test_a_look_ahead_in_evaluation_says_what_evaluation_says():
+    norm = nn.BatchNorm2d(3).eval()
+    images = torch.randn(4, 3, 8, 8) + 5
+    with statistics_kept(norm):
+        assert torch.equal(norm(images), nn.BatchNorm2d(3).eval()(images))
 
 
 def test_statistics_are_taken_again_after_an_error():
     norm = nn.BatchNorm2d(3, momentum=0.3)
     with pytest.raises(ValueError, match="expected 4D input"), statistics_kept(norm):
         norm(torch.ones(2))
-    assert norm.momentum == 0.3
+    assert norm.track_running_stats
