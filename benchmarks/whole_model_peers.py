@@ -30,7 +30,7 @@ from dethead.detector import Detector
 from dethead.heads import DetectionHead, Norm
 from dethead.postprocess import Postprocessor
 from dethead.presets import Preset, fcos_torchvision, retinanet_torchvision
-from dethead.structures import GroundTruth, Resize
+from dethead.structures import Anchors, Assignment, GroundTruth, HeadOutput, Resize
 
 CLASSES: Final = 5
 WIDTH: Final = 96
@@ -46,6 +46,8 @@ SCORE, NMS_IOU, KEPT = 0.05, 0.5, 300
 """Postprocessing of all: least score, overlap that suppresses, detections of an image at most."""
 CANDIDATES: Final = 1000
 """Pairs of an image above ``SCORE`` after ``equalise``; nobody cuts off fewer."""
+SCALES: Final = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
+"""Of RetinaNet's anchors."""
 SSD_CHANNELS: Final = (112, 320, 256, 128, 128)
 """Of SSDlite's maps, stride 16 to 256."""
 
@@ -151,6 +153,19 @@ class Peer(Contender):
             layer.bias.view(-1, classes)[:, self.first_label :] += shift
 
 
+def assign(
+    assigner: Assigner,
+    postprocessor: Postprocessor,
+    output: HeadOutput,
+    anchors: Anchors,
+    truth: list[GroundTruth],
+) -> Assignment:
+    """Match as the training loop does."""
+    if not assigner.needs_predictions:
+        return assigner(anchors, truth)
+    return assigner(anchors, truth, postprocessor.predictions(output, anchors))
+
+
 class Ours(Contender):
     """A dethead detector with its parts."""
 
@@ -173,7 +188,8 @@ class Ours(Contender):
         truth = [GroundTruth.from_labels(boxes, labels, CLASSES) for boxes, labels in pairs]
         output = self.detector(drawn.images)
         anchors = self.detector.anchors(drawn.images.shape[2:])
-        total: Tensor = self.criterion(output, self.assigner(anchors, truth), truth, anchors).total
+        assignment = assign(self.assigner, self.postprocessor, output, anchors, truth)
+        total: Tensor = self.criterion(output, assignment, truth, anchors).total
         return total
 
     def detect(self, drawn: Drawn) -> list[int]:
@@ -249,7 +265,7 @@ def _peer_options(size: int) -> dict[str, Any]:
 def _retinanet(size: int, *, extra_levels: int, depth: int, width: int = WIDTH) -> Contender:
     run = config.load(SHIPPED)
     smallest = (*run.anchors.sizes, 2 * run.anchors.sizes[-1])[: 3 + extra_levels]
-    sizes = tuple(tuple(int(one * scale) for scale in run.anchors.scales) for one in smallest)
+    sizes = tuple(tuple(int(one * scale) for scale in SCALES) for one in smallest)
     anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
     options = {"min_size": size, "max_size": size, "anchor_generator": anchors, **_peer_options(size)}
     model = RetinaNet(_Named(_pyramid(extra_levels, width)), CLASSES, **options)
@@ -299,6 +315,9 @@ AS_SSDLITE: Final = (
     "neck={channels: 40, extra_levels: 2}",
     "head={width: 40, depth: 1, separable: true, norm: batch}",
     "anchors={sizes: [48, 96, 160, 224], ratios: [0.5, 1.0, 2.0], scales: [1.0, 1.4142]}",
+    "assigner={name: max_iou, positive_iou: 0.5, negative_iou: 0.4}",
+    "loss.box_loss={name: smooth_l1, beta: 0.1}",
+    "postprocess.suppression={name: nms}",
 )
 """About SSDlite's work: two maps of the backbone, six anchors in a cell, no full convolution in the head."""
 

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from side_by_side import THREADS, environment
 from torch import Tensor, nn
-from whole_model_peers import CLASSES, SHIPPED, Ours, draw, equalise
+from whole_model_peers import CLASSES, SHIPPED, Ours, assign, draw, equalise
 
 from dethead import build, config
 from dethead.config import Run
@@ -139,7 +139,7 @@ def read(dataset: DetectionDataset, batch: int) -> Batch:
 def profile_training(run: Run, dataset: DetectionDataset, batch: int, rounds: int, watch: Stopwatch) -> None:
     """Do the steps of the training loop, without what logs and validates."""
     detector = build.detector(run, CLASSES).train()
-    assigner, criterion = build.assigner(run), build.criterion(run)
+    assigner, criterion, postprocessor = build.assigner(run), build.criterion(run), build.postprocessor(run)
     optimizer, average = make_optimizer(run, detector), WeightAverage(detector, 0.998, 200)
     parts, anchors = Parts(detector, watch), detector.anchors(run.data.image_size)
     for turn in range(rounds + 1):
@@ -147,7 +147,7 @@ def profile_training(run: Run, dataset: DetectionDataset, batch: int, rounds: in
         images, truth, *_ = read(dataset, batch)
         watch.lap("data, one core")
         output = detector(images)
-        assignment = assigner(anchors, truth)
+        assignment = assign(assigner, postprocessor, output, anchors, truth)
         watch.lap("assigner")
         terms = criterion(output, assignment, truth, anchors)
         watch.lap("criterion")

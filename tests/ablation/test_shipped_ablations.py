@@ -29,6 +29,7 @@ def test_the_ablations_that_were_promised_are_shipped():
         "confidence_target",
         "imbalance",
         "recipe",
+        "road_ce_vs_bce",
         "scenes_a_a",
         "scenes_ce_vs_bce",
         "score_fusion",
@@ -94,7 +95,7 @@ def test_all_assigners_and_all_fusions_are_compared_each_under_its_name():
     assert {one.name for one in PLANS["score_fusion"].variants} == {*FUSIONS, *FUSION_FAMILIES}
 
 
-@pytest.mark.parametrize("name", ["ce_vs_bce", "scenes_ce_vs_bce"])
+@pytest.mark.parametrize("name", ["ce_vs_bce", "road_ce_vs_bce", "scenes_ce_vs_bce"])
 def test_cross_entropy_meets_binary_cross_entropy_as_in_the_shipped_twins(name):
     plan = PLANS[name]
     twin = config.load(plan.base.replace("softmax_ce", "sigmoid_bce"))
@@ -121,6 +122,6 @@ def test_the_test_of_the_statistics_trains_one_config_with_disjoint_seeds():
     assert len({one.run.seed for one in runs}) == len(runs) == 10
 
 
-def test_confidence_is_taught_one_or_the_iou():
-    plan = PLANS["confidence_target"]
-    assert {one.name: one.run.loss.confidence_target for one in plan.variants} == {"one": "one", "iou": "iou"}
+def test_confidence_is_taught_each_target_under_its_name():
+    taught = {one.name: one.run.loss.confidence_target for one in PLANS["confidence_target"].variants}
+    assert taught == {name: name for name in ("one", "iou", "quality")}

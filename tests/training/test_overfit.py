@@ -16,11 +16,16 @@ OVERRIDES = (
     "backbone.norm=frozen",
     "backbone.frozen_stages=0",
     "loss.confidence_target=one",
-    # With the three scales of the config one small car has no anchor of its own: all that overlap it overlap
-    # another object more. What answers for nothing cannot be learnt.
+    # Positives that do not depend on what is learnt: those of max-IoU, the rest as it goes with it.
+    "head.towers=shared",
+    "loss.box_term.weight=2.0",
+    "loss.box_loss={name: smooth_l1, beta: 0.1}",
+    "postprocess.suppression={name: nms}",
+    # With three scales from 1 on one small car has no anchor of its own: all that overlap it overlap another
+    # object more. What answers for nothing cannot be learnt.
     "anchors.scales=[0.5, 0.7, 1.0, 1.26, 1.59]",
     # Nor may an anchor be taught nothing: what it says of its own accord would be a false positive.
-    "assigner.negative_iou=0.5",
+    "assigner={name: max_iou, positive_iou: 0.5, negative_iou: 0.5}",
     f"training.epochs={STEPS * 4 // IMAGES}",
     "training.batch_size=4",
     "training.optimizer={name: adamw, lr: 2.0e-3, weight_decay: 0.0}",
