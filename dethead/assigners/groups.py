@@ -53,7 +53,7 @@ class Groups:
         known = at_least_float32(anchors).nan_to_num()
         rows, filling = _tiles(known, _kinds(known))
         grouped = anchors[rows]
-        finite = at_least_float32(grouped).nan_to_num()
+        finite = known[rows]
         sides = finite[..., 2:] - finite[..., :2]
         areas = box_areas(finite)
         # What fills a group up is an anchor of it, shrunk to a corner that overlaps nothing.

@@ -58,7 +58,7 @@ class OverlapSearch(Protocol):
 
 
 def search_among(anchors: Anchors) -> OverlapSearch:
-    """Choose the search: by place where anchors stand in a grid, through all of them where not."""
+    """Choose the search: by place where anchors stand in a grid, by groups where not."""
     grid = find_grid(anchors)
     return (
         SearchGroups(anchors.boxes, find_groups(anchors)) if grid is None else SearchGrid(anchors.boxes, grid)
