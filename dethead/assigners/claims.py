@@ -45,6 +45,8 @@ def cheapest(costs: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     last = (counts - 1).clamp(0, most - 1)[:, None]
     limits = -highest(-costs, most).gather(1, last)
     row, column = ((costs <= limits) & (costs < torch.inf)).nonzero().unbind(dim=1)
+    if not (torch.bincount(row, minlength=len(costs)) > counts).any():
+        return row, column  # nothing ties for a last place
     tied = costs[row, column] == limits[row, 0]
     room = counts - _number(row, ~tied, len(costs))
     # Which of the tied ones of its row each is, from 1.

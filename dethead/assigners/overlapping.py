@@ -12,7 +12,7 @@ from dethead.assigners.claims import STRETCH, highest, select
 from dethead.assigners.grid_pairs import Grid, find_grid
 from dethead.assigners.groups import Groups, find_groups
 from dethead.assigners.ignoring import box_chunks, inside_ignored
-from dethead.boxes import box_areas, intersections, iou
+from dethead.boxes import box_areas, by_coordinate, intersections, iou
 from dethead.structures import Anchors
 
 CHUNK_PAIRS: Final = 2**16
@@ -186,8 +186,3 @@ def _all_overlaps(boxes: Tensor, anchors: Tensor) -> Iterator[tuple[int, Tensor]
 def gather(boxes: Tensor, rows: Tensor) -> Tensor:
     """(..., 4) the (M, 4) boxes of (...) rows, ``by_coordinate``."""
     return by_coordinate(boxes[rows])
-
-
-def by_coordinate(boxes: Tensor) -> Tensor:
-    """The same (..., 4) boxes, all x1 first in memory, then all y1, ...: IoUs are three times as fast."""
-    return boxes.movedim(-1, 0).contiguous().movedim(0, -1)

@@ -1,6 +1,7 @@
 """Predictions are checked before anything is assigned by them."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,9 +28,12 @@ def checked(predictions: Predictions | None, truth: Sequence[GroundTruth], ancho
                 f"truth {image} has targets of {one.targets.shape[1]} classes, the predictions have "
                 f"{classes.shape[2]}"
             )
-    _check_range("boxes", boxes, -torch.finfo(boxes.dtype).max, torch.finfo(boxes.dtype).max, "finite")
-    _check_range("class_probabilities", classes, 0.0, 1.0, "in [0, 1]")
-    _check_range("confidence", confidence, 0.0, 1.0, "in [0, 1]")
+    largest = torch.finfo(boxes.dtype).max
+    _check_ranges(
+        _Range("boxes", boxes, -largest, largest, "finite"),
+        _Range("class_probabilities", classes, 0.0, 1.0, "in [0, 1]"),
+        _Range("confidence", confidence, 0.0, 1.0, "in [0, 1]"),
+    )
     return Predictions(boxes, classes, confidence)
 
 
@@ -42,17 +46,40 @@ def _check_shapes(boxes: Tensor, classes: Tensor, confidence: Tensor, wanted: tu
         )
 
 
-def _check_range(name: str, values: Tensor, low: float, high: float, allowed: str) -> None:
-    """Look at the extremes alone: they pass a nan on, and nothing of the size of ``values`` is made."""
-    if not values.numel() or _within(values, low, high):
+class _Range(NamedTuple):
+    """What may be predicted."""
+
+    name: str
+    values: Tensor
+    """(B, ...)"""
+    low: float
+    high: float
+    allowed: str
+
+    def holds(self, extremes: Sequence[float]) -> bool:
+        """Whether the lowest and the highest value, or one that is no number, are allowed."""
+        lowest, highest = extremes
+        return self.low <= lowest and highest <= self.high
+
+
+def _check_ranges(*ranges: _Range) -> None:
+    """Look at the extremes alone: they pass a nan on, and nothing of the size of the values is made."""
+    filled = [one for one in ranges if one.values.numel()]
+    if not filled:
         return
-    image = next(row for row, one in enumerate(values) if not _within(one, low, high))
-    lowest, highest = (float(extreme) for extreme in values[image].aminmax())
-    raise ValueError(
-        f"predicted {name} of image row {image} must be {allowed}, they reach from {lowest} to {highest}"
-    )
+    # All in one tensor, so that a GPU is waited for once.
+    extremes = torch.stack([torch.stack(one.values.aminmax()) for one in filled])
+    for one, reached in zip(filled, extremes.tolist(), strict=True):
+        if not one.holds(reached):
+            _refuse(one)
 
 
-def _within(values: Tensor, low: float, high: float) -> bool:
-    lowest, highest = values.aminmax()
-    return bool((lowest >= low) & (highest <= high))
+def _refuse(wrong: _Range) -> None:
+    """Name the first image that has something else."""
+    for image, values in enumerate(wrong.values):
+        lowest, highest = (float(extreme) for extreme in values.aminmax())
+        if not wrong.holds((lowest, highest)):
+            raise ValueError(
+                f"predicted {wrong.name} of image row {image} must be {wrong.allowed}, they reach from "
+                f"{lowest} to {highest}"
+            )

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, nms
 
-from dethead.boxes import iou
+from dethead.boxes import by_coordinate, iou
 
 _MANY_BOXES = 2000
 """From here on, one suppression per class is faster than one of all classes moved apart."""
+
+_PAIRS = 2**16
+"""Pairs of a survivor and a voter looked at together: they fit a cache."""
 
 
 class Candidates(NamedTuple):
@@ -156,12 +159,15 @@ class BoxVoting:
     def __call__(self, found: Candidates, nms_iou: float, wanted: int) -> Survivors:
         """See ``Suppression``."""
         rows = NMS()(found, nms_iou, wanted).rows[:wanted]
-        apart, boxes = found.apart(), found.precise_boxes()
-        overlaps = iou(apart[rows, None], apart)
-        votes = found.scores.to(boxes.dtype) * (overlaps >= self.overlap)
-        if self.iou_weighted:
-            votes = votes * overlaps
-        total = votes.sum(dim=1, keepdim=True)
-        # Votes of nothing but scores of 0 move no box.
-        moved = torch.where(total > 0, votes @ boxes / total, boxes[rows])
-        return Survivors(rows, moved.to(found.boxes.dtype), found.scores[rows])
+        boxes, voters = found.precise_boxes(), by_coordinate(found.apart())
+        scores = found.scores.to(boxes.dtype)
+        moved = [boxes[:0]]
+        for some in rows.split(max(1, _PAIRS // max(len(boxes), 1))):
+            overlaps = iou(voters[some, None], voters)
+            votes = scores * (overlaps >= self.overlap)
+            if self.iou_weighted:
+                votes *= overlaps
+            total = votes.sum(dim=1, keepdim=True)
+            # Votes of nothing but scores of 0 move no box.
+            moved.append(torch.where(total > 0, votes @ boxes / total, boxes[some]))
+        return Survivors(rows, torch.cat(moved).to(found.boxes.dtype), found.scores[rows])
