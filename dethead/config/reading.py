@@ -199,10 +199,21 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
     try:
         values = yaml.load(text, _StrictLoader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not readable as YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{source}: not readable as YAML: {_fault(error)}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{source}: must be a mapping of sections, got {type(values).__name__}")
     return values
+
+
+def _fault(error: yaml.YAMLError) -> str:
+    """Where and what, in one line; the reader itself would call any text "<unicode string>"."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark, whole = error.problem_mark, error.context_mark
+        began = "" if whole is None else f" ({error.context} from line {whole.line + 1} on)"
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{began}"
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"position {error.position + 1}: {error.reason}"
+    return " ".join(str(error).split())
 
 
 def override_with(values: dict[str, Any], override: str) -> None:
