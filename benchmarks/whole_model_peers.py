@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -219,7 +220,7 @@ class Ours(Contender):
         self._folded.clear()
 
 
-class _Named(nn.Module):
+class Named(nn.Module):
     """Maps under the names that torchvision's detectors want."""
 
     def __init__(self, pyramid: FeaturePyramid) -> None:
@@ -227,27 +228,29 @@ class _Named(nn.Module):
         self.pyramid, self.out_channels = pyramid, pyramid.channels[0]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Give the maps of (B, 3, H, W) images, finest first."""
         return OrderedDict((str(i), features) for i, features in enumerate(self.pyramid(images)))
 
 
-class _SSDMaps(nn.Module):
+class SSDMaps(nn.Module):
     """Two maps of the backbone and three that SSDlite adds to them."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: Path | None = None) -> None:
         super().__init__()
-        self.backbone = efficientnet_lite0(strides=(16, 32))
+        self.backbone = efficientnet_lite0(strides=(16, 32), weights=weights)
         steps = pairwise(SSD_CHANNELS[1:])
-        self.extra = nn.ModuleList(_extra_block(entering, leaving, _norm) for entering, leaving in steps)
+        self.extra = nn.ModuleList(_extra_block(entering, leaving, ssd_norm) for entering, leaving in steps)
         self.out_channels = list(SSD_CHANNELS)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Give the maps of (B, 3, H, W) images, finest first."""
         maps = self.backbone(images)
         for step in self.extra:
             maps.append(step(maps[-1]))
         return OrderedDict((str(i), features) for i, features in enumerate(maps))
 
 
-_norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
+ssd_norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
 """As in torchvision's SSDlite."""
 
 
@@ -268,7 +271,7 @@ def _retinanet(size: int, *, extra_levels: int, depth: int, width: int = WIDTH) 
     sizes = tuple(tuple(int(one * scale) for scale in SCALES) for one in smallest)
     anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
     options = {"min_size": size, "max_size": size, "anchor_generator": anchors, **_peer_options(size)}
-    model = RetinaNet(_Named(_pyramid(extra_levels, width)), CLASSES, **options)
+    model = RetinaNet(Named(_pyramid(extra_levels, width)), CLASSES, **options)
     for half in (model.head.classification_head, model.head.regression_head):
         del half.conv[depth:]
     return Peer(model, first_label=0)
@@ -276,12 +279,12 @@ def _retinanet(size: int, *, extra_levels: int, depth: int, width: int = WIDTH) 
 
 def _fcos(size: int) -> Contender:
     options = {"min_size": size, "max_size": size, **_peer_options(size)}
-    return Peer(FCOS(_Named(_pyramid(2)), CLASSES, **options), first_label=0)
+    return Peer(FCOS(Named(_pyramid(2)), CLASSES, **options), first_label=0)
 
 
 def _ssdlite(size: int) -> Contender:
-    maps, anchors = _SSDMaps(), DefaultBoxGenerator([[2, 3]] * len(SSD_CHANNELS), min_ratio=15, max_ratio=95)
-    head = SSDLiteHead(maps.out_channels, anchors.num_anchors_per_location(), CLASSES + 1, _norm)
+    maps, anchors = SSDMaps(), DefaultBoxGenerator([[2, 3]] * len(SSD_CHANNELS), min_ratio=15, max_ratio=95)
+    head = SSDLiteHead(maps.out_channels, anchors.num_anchors_per_location(), CLASSES + 1, ssd_norm)
     model = SSD(
         maps, anchors, (size, size), CLASSES + 1, head=head, topk_candidates=CANDIDATES, **_peer_options(size)
     )

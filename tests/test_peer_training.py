@@ -1,0 +1,76 @@
+"""torchvision's detectors train beside dethead's: labels as each counts them, and a killed run goes on."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from coco_tree import IDS, write_coco_2017
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def peers() -> ModuleType:
+    sys.path.insert(0, str(FOLDER))
+    try:
+        return __import__("peer_training")
+    finally:
+        sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_coco_2017(tmp_path_factory.mktemp("coco"))
+
+
+def start(peers: ModuleType, data: Path, peer: str, *more: str):
+    options = peers.parse([peer, str(data), "out", "--size", "64", "--batch", "2", "--epochs", "2", *more])
+    torch.manual_seed(options.seed)
+    return peers.Training(options, peers.Photographs(data, "train", peers.FIRST_LABEL[peer], augmented=True))
+
+
+@pytest.mark.parametrize(("peer", "lowest"), [("retinanet", 0), ("ssdlite", 1)])
+def test_labels_start_where_the_peer_counts_the_first_class(peers, data, peer, lowest):
+    images = peers.Photographs(data, "val", peers.FIRST_LABEL[peer], augmented=False)
+    image, target = images[0]
+    assert image.shape == (3, 60, 80)
+    assert image.max() <= 1
+    assert target["labels"].tolist() == [IDS.index(i) + lowest for i in (1, 3, 8, 90)]
+    assert (
+        target["boxes"][:, 2:] > target["boxes"][:, :2]
+    ).all()  # x1, y1, x2, y2; the crowd is not among them
+
+
+@pytest.mark.parametrize("peer", ["retinanet", "fcos", "ssdlite", "fasterrcnn"])
+def test_every_class_and_no_other_can_be_found(peers, data, peer):
+    images = peers.Photographs(data, "val", peers.FIRST_LABEL[peer], augmented=False)
+    torch.manual_seed(0)
+    model = peers.make(peer, len(IDS) + images.first_label, 64, None)
+    for found in peers.detect(model, images, lambda done: None):
+        assert ((found.labels >= 0) & (found.labels < len(IDS))).all()
+        assert (found.scores.diff() <= 0).all()
+
+
+def test_a_killed_training_goes_on_to_the_same_numbers(peers, data, tmp_path):
+    whole = start(peers, data, "ssdlite")
+    whole.run_epoch(lambda done: None)
+    whole.save(tmp_path / "last.pt")
+    loss = whole.run_epoch(lambda done: None)
+
+    other = start(peers, data, "ssdlite", "--seed", "7")
+    other.load(tmp_path / "last.pt")
+    assert other.run_epoch(lambda done: None) == loss
+    assert other.epoch == 2
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(other.model.state_dict()[name], value), name
+
+
+def test_the_backbone_alone_learns_more_slowly(peers, data):
+    training = start(peers, data, "fcos")
+    slow, rest = training.optimizer.param_groups
+    assert slow["initial_lr"] == pytest.approx(rest["initial_lr"] / 3)
+    pyramid = training.model.backbone.pyramid
+    assert {*map(id, slow["params"])} == {*map(id, pyramid.backbone.parameters())}
+    assert len(slow["params"]) + len(rest["params"]) == len([*training.model.parameters()])
