@@ -40,10 +40,17 @@ class Detector(nn.Module):
 
         The order along A is that of ``anchors``.
         """
-        pixels = (images.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        output: HeadOutput = self.head(self.backbone(pixels))
+        output: HeadOutput = self.head(self.backbone(self._normalised(images)))
         return output
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in the range that the backbone wants, channels last in memory."""
+        width = images.shape[3]
+        # Rows of a picture as rows of 3 W numbers, each with a mean of its own: short runs of three would
+        # take five times as long.
+        rows = images.permute(0, 2, 3, 1).flatten(2).to(self.pixel_mean.dtype)
+        mean, std = (value.flatten().repeat(width) for value in (self.pixel_mean, self.pixel_std))
+        return (rows - mean).div_(std).unflatten(2, (width, 3)).permute(0, 3, 1, 2)
 
     def anchors(self, image_size: Sequence[int]) -> Anchors:
         """Give the anchors of images of (height, width), on the device of the detector."""

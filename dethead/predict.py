@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dethead.data import DataError, Sample, read_image, resize_to_fit
+from dethead.data.samples import stack_images
 from dethead.drawing import draw_detections, save_picture
 from dethead.evaluation import write_results
 from dethead.postprocess import Postprocessor
@@ -117,7 +118,7 @@ class Predictor:
     def _batch(self, images: list[Tensor]) -> list[Detections]:
         nothing = GroundTruth.from_labels(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 1)
         fitted = [resize_to_fit(Sample(image, nothing), self.image_size) for image in images]
-        pixels = torch.stack([sample.image for sample, _ in fitted]).to(self.device)
+        pixels = stack_images([sample.image for sample, _ in fitted]).to(self.device)
         resizes = [resize for _, resize in fitted]
         anchors, output = self.detector.anchors(self.image_size), self.detector(pixels)
         if self.flip:

@@ -40,6 +40,18 @@ def test_the_backbone_sees_normalised_pixels_whatever_their_type(detector, dtype
     assert detector.backbone.seen.dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pixels_are_normalised_in_their_place_and_given_images_stay_as_they_are(detector, dtype, layout):
+    images = (255 * torch.rand(2, 3, 8, 24)).to(dtype).contiguous(memory_format=layout)
+    given = images.clone()
+    detector(images)
+    mean, std = torch.tensor([[10.0, 20.0, 30.0], [2.0, 4.0, 5.0]])[:, :, None, None]
+    assert torch.equal(detector.backbone.seen, (given.float() - mean) / std)
+    assert detector.backbone.seen.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images, given)
+
+
 def test_training_and_evaluation_give_the_same_kind_of_output(detector):
     images = torch.randint(256, (2, 3, 16, 24), dtype=torch.uint8)
     trained, evaluated = detector.train()(images), detector.eval()(images)

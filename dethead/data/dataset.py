@@ -15,7 +15,7 @@ from dethead.data.coco import CocoSet
 from dethead.data.errors import DataError
 from dethead.data.images import check_end, check_size, image_size, read_image
 from dethead.data.input_sizes import SizedKey
-from dethead.data.samples import PAD_VALUE, Sample, resize_to_fit
+from dethead.data.samples import PAD_VALUE, Sample, resize_to_fit, stack_images
 from dethead.data.seeds import seed_of
 from dethead.data.transforms import TrainTransform
 from dethead.structures import Batch, GroundTruth, Resize
@@ -145,7 +145,7 @@ class DetectionDataset(Dataset[Item]):
 def collate(items: Sequence[Item]) -> Batch:
     """Stack items of one size."""
     return Batch(
-        images=torch.stack([item.image for item in items]),
+        images=stack_images([item.image for item in items]),
         truth=[item.truth for item in items],
         image_ids=[item.image_id for item in items],
         resizes=[item.resize for item in items],

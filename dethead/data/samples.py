@@ -93,9 +93,15 @@ def pad(sample: Sample, size: tuple[int, int], value: int = PAD_VALUE) -> Sample
     height, width = sample.image.shape[1:]
     if (height, width) == tuple(size):
         return sample
-    canvas = sample.image.new_full((3, *size), value)
+    # Laid out as decoder and resizing lay out images, whole pixels one after the other: copied in long runs.
+    canvas = sample.image.new_full((*size, 3), value).permute(2, 0, 1)
     canvas[:, :height, :width] = sample.image
     return sample._replace(image=canvas)
+
+
+def stack_images(images: Sequence[Tensor]) -> Tensor:
+    """(B, 3, H, W) of (3, H, W) images of one size, laid out as they are: channels last."""
+    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
 
 
 def flip(sample: Sample) -> Sample:

@@ -162,7 +162,7 @@ def test_a_key_given_twice_is_refused_where_yaml_would_keep_the_last(tmp_path):
 
 
 def test_malformed_yaml_is_named_by_file_and_line(tmp_path):
-    with pytest.raises(ConfigError, match=r"a\.yaml: not readable as YAML: line 2, column 1: .*from line 1 on"):
+    with pytest.raises(ConfigError, match=r"a\.yaml: not readable as YAML: line 2, column 1: .* line 1 on"):
         config.load(written(tmp_path, "data: {image_size: [64, 64]\nbackbone: 3\n"))
 
 
