@@ -3,11 +3,11 @@
     python benchmarks/growth.py [--quick] [--json FILE] [--only WORK ...] [--rounds 2]
 
 One image. One size grows at a time, from a base of 20k anchors, 100 boxes and 8 classes; more anchors come
-with a larger image, boxes of the same size. *max_iou* and *sim_ota* assign; *criterion* is loss and gradient
-of focal loss on all anchors; *postprocess* scores, decodes and suppresses. A row's peer is linear growth:
-what the smallest size took, times the factor; a ratio below 1 is worse than linear. Times are the least CPU
-time of some rounds on one thread. Memory is what one call adds at its peak to a process of its own (Linux),
-counted as 1 MiB where it is less; what a call gives back (the assignment, the gradient) is in it.
+with a larger image, boxes of the same size. *max_iou*, *sim_ota* and *task_aligned* assign; *criterion* is
+loss and gradient of focal loss on all anchors; *postprocess* scores, decodes and suppresses. A row's peer is
+linear growth: what the smallest size took, times the factor; a ratio below 1 is worse than linear. Times are
+the least CPU time of some rounds on one thread. Memory is what one call adds at its peak to a process of its
+own (Linux), at least 1 MiB; what a call gives back (the assignment, the gradient) is in it.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import torch
 from side_by_side import Row, added_mib, alone, compare, environment, finish, least, number, parser
 from sim_ota import STRIDES, draw_boxes, draw_predictions, draw_truth, place_anchors
 
-from dethead.assigners import MaxIoUAssigner, SimOTAAssigner
+from dethead.assigners import Assigner, MaxIoUAssigner, SimOTAAssigner, TaskAlignedAssigner
 from dethead.boxes import BoxCodec
 from dethead.criterion import DetectionLoss
 from dethead.losses import smooth_l1
@@ -61,9 +61,18 @@ def prepare_max_iou(size: Size) -> Callable[[], object]:
 
 def prepare_sim_ota(size: Size) -> Callable[[], object]:
     """See ``prepare_max_iou``."""
+    return _prepare_matching(SimOTAAssigner("sigmoid"), size)
+
+
+def prepare_task_aligned(size: Size) -> Callable[[], object]:
+    """See ``prepare_max_iou``."""
+    return _prepare_matching(TaskAlignedAssigner(), size)
+
+
+def _prepare_matching(assigner: Assigner, size: Size) -> Callable[[], object]:
     anchors, boxes = place_anchors(size.image()), draw_boxes(size.boxes, size.image())
     truth, seen = draw_truth(boxes, size.classes), draw_predictions(anchors, boxes, size.classes)
-    return lambda: SimOTAAssigner("sigmoid")(anchors, [truth], seen)
+    return lambda: assigner(anchors, [truth], seen)
 
 
 def prepare_criterion(size: Size) -> Callable[[], object]:
@@ -104,6 +113,7 @@ def draw_output(anchors: int, classes: int) -> torch.Tensor:
 WORKS: Final = {
     "max_iou": (prepare_max_iou, ("anchors", "boxes")),
     "sim_ota": (prepare_sim_ota, ("anchors", "boxes", "classes")),
+    "task_aligned": (prepare_task_aligned, ("anchors", "boxes", "classes")),
     "criterion": (prepare_criterion, ("anchors", "boxes", "classes")),
     "postprocess": (prepare_postprocess, ("anchors", "classes")),
 }

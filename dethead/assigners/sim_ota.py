@@ -20,6 +20,9 @@ from dethead.structures import Anchors, Assignment, GroundTruth, Predictions
 TINY_IOU = 1e-8
 """Added to an IoU before its logarithm, as in YOLOX: an overlap of 0 costs 18.4."""
 
+_FEW = 0.1
+"""Up to this share of the anchors it is faster to pick candidates out of a mask before it is looked through."""
+
 
 @dataclass(frozen=True, slots=True)
 class SimOTAAssigner:
@@ -135,8 +138,7 @@ class SimOTAAssigner:
         """Let all boxes claim ``counts`` (M,) of the (F,) ``first``; (M,) how many they then lack."""
         missing = counts.clone()
         for start, _, middle in near:
-            box, place = middle.index_select(1, first).nonzero().unbind(dim=1)
-            anchors = first.index_select(0, place)
+            box, anchors = _pairs_in(middle, first)
             rows = slice(start, start + len(middle))
             cost = costs.of(box + start, anchors)
             taken = cheapest_pairs(box, cost, counts[rows])
@@ -204,6 +206,15 @@ def _candidates(near: Iterable[_Near], centers: Centers, square_only: bool) -> t
             row |= mask.view(torch.uint8).amax(dim=0)  # as numbers: forty times as fast as any()
     rows = [one.nonzero()[:, 0] for one in found]
     return rows[0], rows[-1]
+
+
+def _pairs_in(near: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """(P,) box and (P,) anchor of what holds in (N, A) ``near``, which are all among the (F,) ``rows``."""
+    if len(rows) > _FEW * near.shape[1]:
+        box, anchor = near.nonzero().unbind(dim=1)
+        return box, anchor
+    box, place = near.index_select(1, rows).nonzero().unbind(dim=1)
+    return box, rows.index_select(0, place)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
