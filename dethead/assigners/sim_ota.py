@@ -21,7 +21,7 @@ TINY_IOU = 1e-8
 """Added to an IoU before its logarithm, as in YOLOX: an overlap of 0 costs 18.4."""
 
 _FEW = 0.1
-"""Up to this share of the anchors it is faster to pick candidates out of a mask before it is looked through."""
+"""Up to this share of the anchors it is faster to pick candidates out of a mask than to look through it."""
 
 
 @dataclass(frozen=True, slots=True)
