@@ -50,7 +50,7 @@ class Detector(nn.Module):
         # take five times as long.
         rows = images.permute(0, 2, 3, 1).flatten(2).to(self.pixel_mean.dtype)
         mean, std = (value.flatten().repeat(width) for value in (self.pixel_mean, self.pixel_std))
-        return (rows - mean).div_(std).unflatten(2, (width, 3)).permute(0, 3, 1, 2)
+        return (rows - mean).div_(std).view(*rows.shape[:2], width, 3).permute(0, 3, 1, 2)
 
     def anchors(self, image_size: Sequence[int]) -> Anchors:
         """Give the anchors of images of (height, width), on the device of the detector."""

@@ -162,7 +162,7 @@ class BoxVoting:
         boxes, voters = found.precise_boxes(), by_coordinate(found.apart())
         scores = found.scores.to(boxes.dtype)
         moved = [boxes[:0]]
-        for some in rows.split(max(1, _PAIRS // max(len(boxes), 1))):
+        for some in torch.split(rows, max(1, _PAIRS // max(len(boxes), 1))):
             overlaps = iou(voters[some, None], voters)
             votes = scores * (overlaps >= self.overlap)
             if self.iou_weighted:
