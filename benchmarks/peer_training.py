@@ -2,6 +2,7 @@
 
     python benchmarks/peer_training.py {retinanet,fcos,ssdlite,fasterrcnn} DATA OUT
         [--weights FILE] [--epochs 12] [--size 320] [--batch 8] [--lr 6e-4] [--seed 0] [--threads 1]
+        [--regions 512]
 
 The backbone is dethead's EfficientNet-Lite0, from ``--weights`` or from scratch, in torchvision's pyramid of
 128 channels (SSDlite: its own extra layers); head, loss, matching and decoding are torchvision's, with a
@@ -57,6 +58,8 @@ SHAPES: Final = (0.5, 1.0, 2.0)
 """Height / width of anchors."""
 WARMUP: Final = 100
 """Steps in which the learning rate rises."""
+REGIONS: Final = 512
+"""From which Faster R-CNN learns in an image: torchvision's default, made for images of 800 px."""
 TOGETHER: Final = 10
 """Images detected at once."""
 
@@ -94,7 +97,7 @@ class Photographs(Dataset[tuple[Tensor, dict[str, Tensor]]]):
         }
 
 
-def make(name: str, classes: int, size: int, weights: Path | None) -> nn.Module:
+def make(name: str, classes: int, size: int, weights: Path | None, regions: int = REGIONS) -> nn.Module:
     """Make a detector; ``classes`` counts the background where it is one."""
     mean, std = [127 / 255] * 3, [128 / 255] * 3  # EfficientNet-Lite's
     options: dict[str, Any] = {"min_size": size, "max_size": size, "image_mean": mean, "image_std": std}
@@ -112,6 +115,7 @@ def make(name: str, classes: int, size: int, weights: Path | None) -> nn.Module:
             classes,
             rpn_anchor_generator=AnchorGenerator(((24, 48), (64, 128), (192, 288)), (SHAPES,) * 3),
             box_roi_pool=MultiScaleRoIAlign(["0", "1", "2"], 7, 2),
+            box_batch_size_per_image=regions,
             rpn_pre_nms_top_n_test=300,
             rpn_post_nms_top_n_test=300,
             box_score_thresh=0.001,
@@ -126,13 +130,18 @@ def make(name: str, classes: int, size: int, weights: Path | None) -> nn.Module:
     return SSD(maps, boxes, (size, size), classes, head=head, nms_thresh=0.55, topk_candidates=300, **dense)
 
 
+CHANGES: Final = ("peer", "weights", "epochs", "size", "batch", "lr", "seed", "regions")
+"""Options with which a training is another one."""
+
+
 class Training:
     """What a checkpoint holds."""
 
     def __init__(self, options: argparse.Namespace, images: Photographs) -> None:
         self.images, self.batch = images, options.batch
+        self.options = {key: str(getattr(options, key)) for key in CHANGES}
         classes = len(images.coco.classes.names) + images.first_label
-        self.model = make(options.peer, classes, options.size, options.weights)
+        self.model = make(options.peer, classes, options.size, options.weights, options.regions)
         for layer in self.model.backbone.modules():  # type: ignore[union-attr]
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = 0.03
@@ -158,8 +167,17 @@ class Training:
         return [{"params": slow, "lr": rate / 3}, {"params": rest, "lr": rate}]
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint.
+
+        Raises:
+            ValueError: it is another training's.
+        """
         values = checkpoint.load(path)
+        for key, was in values["options"].items():
+            if was != self.options[key]:
+                raise ValueError(
+                    f"{path}: a training with {key} {was}, not {self.options[key]}; name another folder"
+                )
         self.model.load_state_dict(values["model"])
         self.optimizer.load_state_dict(values["optimizer"])
         self.schedule.load_state_dict(values["schedule"])
@@ -172,6 +190,7 @@ class Training:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "options": self.options,
             "epoch": self.epoch,
             "seconds": self.seconds,
             "random": torch.get_rng_state(),
@@ -242,6 +261,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--lr", type=float, default=6e-4)
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--threads", type=int, default=1)
+    made.add_argument(
+        "--regions", type=int, default=REGIONS, help="from which Faster R-CNN learns in an image"
+    )
     return made.parse_args(arguments)
 
 

@@ -59,12 +59,25 @@ def test_a_killed_training_goes_on_to_the_same_numbers(peers, data, tmp_path):
     whole.save(tmp_path / "last.pt")
     loss = whole.run_epoch(lambda done: None)
 
-    other = start(peers, data, "ssdlite", "--seed", "7")
+    other = start(peers, data, "ssdlite")
+    torch.manual_seed(7)
     other.load(tmp_path / "last.pt")
     assert other.run_epoch(lambda done: None) == loss
     assert other.epoch == 2
     for name, value in whole.model.state_dict().items():
         assert torch.equal(other.model.state_dict()[name], value), name
+
+
+def test_another_trainings_checkpoint_is_refused(peers, data, tmp_path):
+    start(peers, data, "ssdlite").save(tmp_path / "last.pt")
+    with pytest.raises(ValueError, match=r"last\.pt: a training with seed 0, not 7; name another folder"):
+        start(peers, data, "ssdlite", "--seed", "7").load(tmp_path / "last.pt")
+
+
+def test_faster_rcnn_learns_from_as_many_regions_as_asked(peers, data):
+    assert start(peers, data, "fasterrcnn").model.roi_heads.fg_bg_sampler.batch_size_per_image == 512
+    few = start(peers, data, "fasterrcnn", "--regions", "16")
+    assert few.model.roi_heads.fg_bg_sampler.batch_size_per_image == 16
 
 
 def test_the_backbone_alone_learns_more_slowly(peers, data):
