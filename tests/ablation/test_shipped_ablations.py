@@ -32,6 +32,7 @@ def test_the_ablations_that_were_promised_are_shipped():
         "road_ce_vs_bce",
         "scenes_a_a",
         "scenes_ce_vs_bce",
+        "scenes_imbalance",
         "score_fusion",
     }
 
@@ -108,6 +109,12 @@ def test_the_demo_shortens_the_training_of_its_base_and_changes_nothing_else():
     one, base = PLANS["scenes_ce_vs_bce"].variants[0].run, config.load("scenes_softmax_ce")
     assert one.training.epochs < base.training.epochs
     assert one.model_copy(update={"training": base.training}) == base
+
+
+def test_remedies_for_rare_classes_start_from_the_demos_softmax_head():
+    none = PLANS["scenes_imbalance"].variants[0]
+    assert none.name == PLANS["scenes_imbalance"].baseline == "none"
+    assert none.run == PLANS["scenes_ce_vs_bce"].variants[0].run
 
 
 def test_the_demo_is_four_runs():
