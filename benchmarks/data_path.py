@@ -24,7 +24,8 @@ from torchvision.transforms import v2
 
 from dethead.data.colours import distort
 from dethead.data.images import read_image
-from dethead.data.transforms import PAD_VALUE, Sample, TrainTransform, resize_to_fit
+from dethead.data.samples import PAD_VALUE, Sample, resize_to_fit
+from dethead.data.transforms import TrainTransform
 from dethead.structures import GroundTruth
 
 WIDTH, HEIGHT, SIZE = 640, 480, 320

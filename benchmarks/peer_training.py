@@ -41,6 +41,7 @@ from dethead.backbones import ChainBackbone, FeaturePyramid, efficientnet_lite0
 from dethead.data.coco import CocoSet
 from dethead.data.images import read_image
 from dethead.data.layout import find_split
+from dethead.data.samples import keep
 from dethead.evaluation.coco import coco_metrics
 from dethead.evaluation.results import read_evaluation, write_results
 from dethead.files import prepare_folder, write_json
@@ -65,7 +66,10 @@ TOGETHER: Final = 10
 
 
 class Photographs(Dataset[tuple[Tensor, dict[str, Tensor]]]):
-    """The images of a split, float in 0..1, with boxes and labels; no regions of crowds."""
+    """The images of a split, float in 0..1, with boxes and one label each.
+
+    Without regions of crowds and objects of unknown class, for which the peers have no place.
+    """
 
     def __init__(self, data: Path, split: str, first_label: int, *, augmented: bool) -> None:
         found = find_split(data, split)
@@ -88,6 +92,7 @@ class Photographs(Dataset[tuple[Tensor, dict[str, Tensor]]]):
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         image = read_image(self.folder / self.coco.file_name(index))
         truth = self.coco.truth(index)
+        truth = keep(truth, truth.class_known)
         boxes = BoundingBoxes(truth.boxes, format="XYXY", canvas_size=image.shape[1:])
         labels = truth.targets.argmax(dim=1) + self.first_label
         image, target = self.transform(image, {"boxes": boxes, "labels": labels})
@@ -130,7 +135,7 @@ def make(name: str, classes: int, size: int, weights: Path | None, regions: int 
     return SSD(maps, boxes, (size, size), classes, head=head, nms_thresh=0.55, topk_candidates=300, **dense)
 
 
-CHANGES: Final = ("peer", "weights", "epochs", "size", "batch", "lr", "seed", "regions")
+CHANGES: Final = ("peer", "data", "weights", "epochs", "size", "batch", "lr", "seed", "regions")
 """Options with which a training is another one."""
 
 
@@ -139,6 +144,8 @@ class Training:
 
     def __init__(self, options: argparse.Namespace, images: Photographs) -> None:
         self.images, self.batch = images, options.batch
+        if len(images) < self.batch:
+            raise ValueError(f"{len(images)} training images make no batch of {self.batch}")
         self.options = {key: str(getattr(options, key)) for key in CHANGES}
         classes = len(images.coco.classes.names) + images.first_label
         self.model = make(options.peer, classes, options.size, options.weights, options.regions)
@@ -173,11 +180,10 @@ class Training:
             ValueError: it is another training's.
         """
         values = checkpoint.load(path)
-        for key, was in values["options"].items():
-            if was != self.options[key]:
-                raise ValueError(
-                    f"{path}: a training with {key} {was}, not {self.options[key]}; name another folder"
-                )
+        for key, now in self.options.items():
+            was = values["options"].get(key)
+            if was != now:
+                raise ValueError(f"{path}: a training with {key} {was}, not {now}; name another folder")
         self.model.load_state_dict(values["model"])
         self.optimizer.load_state_dict(values["optimizer"])
         self.schedule.load_state_dict(values["schedule"])
@@ -248,16 +254,32 @@ class Result(NamedTuple):
     detect_images_per_s: float
 
 
+def resolved(path: str) -> Path:
+    """Give the same name to the same file."""
+    return Path(path).resolve()
+
+
+def positive(text: str) -> int:
+    """Read a number from 1 up.
+
+    Raises:
+        ValueError: another one.
+    """
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("peer", choices=[*FIRST_LABEL])
-    made.add_argument("data", type=Path)
+    made.add_argument("data", type=resolved)
     made.add_argument("out", type=Path)
-    made.add_argument("--weights", type=Path, help="of the backbone; none: from scratch")
-    made.add_argument("--epochs", type=int, default=12)
-    made.add_argument("--size", type=int, default=320, help="longer side of an image, in px")
-    made.add_argument("--batch", type=int, default=8)
+    made.add_argument("--weights", type=resolved, help="of the backbone; none: from scratch")
+    made.add_argument("--epochs", type=positive, default=12)
+    made.add_argument("--size", type=int, default=320, help="longer side of an image in px; SSDlite: both")
+    made.add_argument("--batch", type=positive, default=8)
     made.add_argument("--lr", type=float, default=6e-4)
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--threads", type=int, default=1)

@@ -39,7 +39,12 @@ class Detector(nn.Module):
         """Predict (B, A, C + 5) from (B, 3, H, W) RGB images, uint8 or float in 0..255.
 
         The order along A is that of ``anchors``.
+
+        Raises:
+            ValueError: images of another shape.
         """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
         output: HeadOutput = self.head(self.backbone(self._normalised(images)))
         return output
 

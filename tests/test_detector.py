@@ -1,5 +1,7 @@
 """The detector: pixels are normalised once, and its output lists the anchors it names."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -50,6 +52,12 @@ def test_pixels_are_normalised_in_their_place_and_given_images_stay_as_they_are(
     assert torch.equal(detector.backbone.seen, (given.float() - mean) / std)
     assert detector.backbone.seen.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images, given)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 16), (2, 1, 8, 16)])
+def test_images_of_another_shape_are_refused(detector, shape):
+    with pytest.raises(ValueError, match=rf"images must be \(B, 3, H, W\), got {re.escape(str(shape))}"):
+        detector(torch.zeros(shape))
 
 
 def test_training_and_evaluation_give_the_same_kind_of_output(detector):

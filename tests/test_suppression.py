@@ -118,7 +118,11 @@ def test_a_class_that_asks_for_more_does_not_take_the_place_of_another_in_soft_n
 @pytest.mark.parametrize(("seed", "count", "tied"), CASES)
 @pytest.mark.parametrize("iou_weighted", [False, True])
 @pytest.mark.parametrize("least", [0.3, 0.5, 1.0])
-def test_survivors_move_to_the_weighted_mean_of_plain_loops(seed, count, tied, iou_weighted, least):
+@pytest.mark.parametrize("pairs", [1, 100, 2**16])
+def test_survivors_move_to_the_weighted_mean_of_plain_loops(
+    seed, count, tied, iou_weighted, least, pairs, monkeypatch
+):
+    monkeypatch.setattr("dethead.postprocess.suppression._PAIRS", pairs)  # of a piece; at the end: all in one
     found = candidates(seed, count, tied=tied)
     boxes, scores, labels = plain(found)
     kept = BoxVoting(least, iou_weighted)(found, 0.45, 100)

@@ -45,7 +45,7 @@ def cheapest(costs: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     last = (counts - 1).clamp(0, most - 1)[:, None]
     limits = -highest(-costs, most).gather(1, last)
     row, column = ((costs <= limits) & (costs < torch.inf)).nonzero().unbind(dim=1)
-    if not (torch.bincount(row, minlength=len(costs)) > counts).any():
+    if not (_number(row, torch.ones_like(row), len(costs)) > counts).any():
         return row, column  # nothing ties for a last place
     tied = costs[row, column] == limits[row, 0]
     room = counts - _number(row, ~tied, len(costs))
@@ -74,7 +74,7 @@ def cheapest_pairs(box: Tensor, costs: Tensor, counts: Tensor) -> Tensor:
 
 
 def _number(row: Tensor, counted: Tensor, rows: int) -> Tensor:
-    """(N,) how many of (P,) entries of a row are counted."""
+    """(N,) how many of (P,) entries of a row are counted; unlike ``bincount`` it waits for no GPU."""
     return row.new_zeros(rows).index_add_(0, row, counted.to(row.dtype))
 
 

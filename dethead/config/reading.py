@@ -198,21 +198,22 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
     """
     try:
         values = yaml.load(text, _StrictLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not readable as YAML: {_fault(error)}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, a number that is none
+        raise ConfigError(f"{source}: not readable as YAML: {_fault(error, text)}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{source}: must be a mapping of sections, got {type(values).__name__}")
     return values
 
 
-def _fault(error: yaml.YAMLError) -> str:
+def _fault(error: yaml.YAMLError | ValueError, text: str) -> str:
     """Where and what, in one line; the reader itself would call any text "<unicode string>"."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark, whole = error.problem_mark, error.context_mark
         began = "" if whole is None else f" ({error.context} from line {whole.line + 1} on)"
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{began}"
     if isinstance(error, yaml.reader.ReaderError):
-        return f"position {error.position + 1}: {error.reason}"
+        line = text.count("\n", 0, error.position) + 1
+        return f"line {line}: character {text[error.position]!r}: {error.reason}"
     return " ".join(str(error).split())
 
 
@@ -227,7 +228,7 @@ def override_with(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"{override!r}: an override must look like key.sub=value")
     try:
         value = yaml.load(text, _StrictLoader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ConfigError(f"{override!r}: the value is not readable as YAML") from None
     set_key(values, key, value)
 

@@ -30,8 +30,9 @@ def distort(image: Tensor, probability: float) -> Tensor:
         probability: of each of the five.
 
     Returns:
-        (3, H, W) uint8, the image itself where nothing was drawn.
+        (3, H, W) uint8, whole pixels one after the other in memory; the image itself where nothing was drawn.
     """
+    given = image
     drawn = v2.RandomPhotometricDistort(p=probability).make_params([image])
     steps = [("brightness", F.adjust_brightness_image), ("saturation", F.adjust_saturation_image)]
     steps += [("hue", turn_hue)]
@@ -42,7 +43,10 @@ def distort(image: Tensor, probability: float) -> Tensor:
         factor = drawn[f"{name}_factor"]
         image = image if factor is None else change(image, factor)
     order = drawn["channel_permutation"]
-    return image if order is None else image[order]
+    if order is None and image is given:
+        return image
+    planes = image.unbind() if order is None else [image[channel] for channel in order]
+    return torch.stack(planes, dim=2).permute(2, 0, 1)
 
 
 def turn_hue(image: Tensor, turn: float) -> Tensor:

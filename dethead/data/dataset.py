@@ -15,7 +15,7 @@ from dethead.data.coco import CocoSet
 from dethead.data.errors import DataError
 from dethead.data.images import check_end, check_size, image_size, read_image
 from dethead.data.input_sizes import SizedKey
-from dethead.data.samples import PAD_VALUE, Sample, resize_to_fit, stack_images
+from dethead.data.samples import Sample, canvas, resize_to_fit, stack_images
 from dethead.data.seeds import seed_of
 from dethead.data.transforms import TrainTransform
 from dethead.structures import Batch, GroundTruth, Resize
@@ -189,7 +189,7 @@ def _check_image(coco: CocoSet, images: Path, index: int) -> Problem | None:
 
 
 def _blank(height: int, width: int, num_classes: int) -> Sample:
-    image = torch.full((3, height, width), PAD_VALUE, dtype=torch.uint8)
+    image = canvas(torch.empty(0, dtype=torch.uint8), (height, width))
     nothing = GroundTruth.from_labels(
         torch.zeros(0, 4),
         torch.zeros(0, dtype=torch.int64),

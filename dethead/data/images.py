@@ -111,7 +111,7 @@ def _decode_with_pillow(content: np.ndarray[tuple[int], np.dtype[np.uint8]], exi
             turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
         # np.array, for a copy that torch may write to.
         pixels = np.array(turned.convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _open_header(path: Path) -> Image.Image:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dethead.boxes import box_areas, intersections
-from dethead.data.samples import PAD_VALUE, Sample, Window, crop, cut, fit_factor, join, pad, shift, stretch
+from dethead.data.samples import Sample, Window, canvas, crop, cut, fit_factor, join, pad, shift, stretch
 from dethead.structures import GroundTruth
 
 MOSAIC_CENTER: Final = (0.5, 1.5)
@@ -50,7 +50,7 @@ def mosaic(own: Sample, partner: Read, size: tuple[int, int]) -> Sample:
     """
     scale = _draw(*MOSAIC_SCALE)
     middle = _draw_meeting_point(scale, size)
-    image, truths = own.image.new_full((3, *size), PAD_VALUE), []
+    image, truths = canvas(own.image, size), []
     for number, quarter in enumerate(_quarters_in_sight(middle, size)):
         sample = partner() if number else own
         tile, top, left = _tile(sample, quarter, scale * fit_factor(sample, size))

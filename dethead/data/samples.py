@@ -93,14 +93,21 @@ def pad(sample: Sample, size: tuple[int, int], value: int = PAD_VALUE) -> Sample
     height, width = sample.image.shape[1:]
     if (height, width) == tuple(size):
         return sample
-    # Laid out as decoder and resizing lay out images, whole pixels one after the other: copied in long runs.
-    canvas = sample.image.new_full((*size, 3), value).permute(2, 0, 1)
-    canvas[:, :height, :width] = sample.image
-    return sample._replace(image=canvas)
+    image = canvas(sample.image, size, value)
+    image[:, :height, :width] = sample.image
+    return sample._replace(image=image)
+
+
+def canvas(like: Tensor, size: tuple[int, int], value: int = PAD_VALUE) -> Tensor:
+    """(3, *size) of one value, laid out as decoders lay out images: whole pixels one after the other.
+
+    All steps keep this layout, so that images are copied in long runs up to the network, which wants it, too.
+    """
+    return like.new_full((*size, 3), value).permute(2, 0, 1)
 
 
 def stack_images(images: Sequence[Tensor]) -> Tensor:
-    """(B, 3, H, W) of (3, H, W) images of one size, laid out as they are: channels last."""
+    """(B, 3, H, W) of (3, H, W) images of one size, channels last in memory, as ``canvas`` has them."""
     return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
 
 

@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from dethead.boxes import box_areas, iou
 from dethead.data.colours import distort
 from dethead.data.joining import MIXUP_SCALE, jitter, mixup, mosaic
-from dethead.data.samples import PAD_VALUE, Sample, Window, crop, flip, keep, resize_to_fit, shift
+from dethead.data.samples import Sample, Window, canvas, crop, flip, keep, resize_to_fit, shift
 
 _CROP_OVERLAPS: Final = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, None)
 """IoU that some object must have with the crop, one drawn for each image; None leaves the image whole."""
@@ -134,7 +133,9 @@ class TrainTransform:
     def _zoom_out(self, sample: Sample) -> Sample:
         draw = v2.RandomZoomOut(side_range=(1.0, self.zoom_out_max), p=1.0)
         left, top, right, bottom = draw.make_params([sample.image])["padding"]
-        image = F.pad(sample.image, (left, right, top, bottom), value=PAD_VALUE)
+        height, width = sample.image.shape[1:]
+        image = canvas(sample.image, (top + height + bottom, left + width + right))
+        image[:, top : top + height, left : left + width] = sample.image
         return Sample(image, shift(sample.truth, left, top))
 
 

@@ -166,6 +166,18 @@ def test_malformed_yaml_is_named_by_file_and_line(tmp_path):
         config.load(written(tmp_path, "data: {image_size: [64, 64]\nbackbone: 3\n"))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seed: 1\nname: \x07\n", r"line 2: character '\\x07': special characters are not allowed$"),
+        ("seed: 2024-13-45\n", r"a\.yaml: not readable as YAML: month must be in 1..12"),
+    ],
+)
+def test_what_no_yaml_holds_is_named(tmp_path, text, said):
+    with pytest.raises(ConfigError, match=said):
+        config.load(written(tmp_path, text))
+
+
 @pytest.mark.parametrize("text", ["", "- 3\n", "text\n"], ids=["empty", "list", "text"])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
     with pytest.raises(ConfigError, match=r"must be a mapping of sections"):

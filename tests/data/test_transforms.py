@@ -7,8 +7,9 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from dethead.data.joining import jitter, mixup, mosaic
+from dethead.data.samples import PAD_VALUE
 from dethead.data.transforms import (
-    PAD_VALUE,
     Sample,
     TrainTransform,
     Window,
@@ -29,6 +30,25 @@ OFF: dict[str, Any] = {
 }
 ALL = OFF | {"photometric": 0.5, "zoom_out": 0.5, "iou_crop": 1.0, "flip": 0.5}
 EACH = [OFF | {step: 1.0} for step in ("photometric", "zoom_out", "iou_crop", "flip")]
+
+
+SIDE_BY_SIDE = {
+    "each step": lambda sample: [TrainTransform(**options)(sample) for options in EACH],
+    "all steps": lambda sample: [TrainTransform(**ALL)(sample) for _ in range(10)],
+    "resized": lambda sample: [resize_to_fit(sample, (96, 96))[0], resize_to_fit(sample, (30, 30))[0]],
+    "mosaic": lambda sample: [mosaic(sample, lambda: sample, (32, 64))],
+    "mixup": lambda sample: [mixup(sample, sample)],
+    "jitter": lambda sample: [jitter(sample, (32, 64), 0.3, 0.5), jitter(sample, (32, 64), 1.5, 2)],
+}
+
+
+@pytest.mark.parametrize("name", SIDE_BY_SIDE)
+def test_the_layout_of_the_decoder_is_kept(name: str) -> None:
+    sample = sample_of([(10, 10, 30, 30)])
+    sample = sample._replace(image=sample.image.permute(1, 2, 0).contiguous().permute(2, 0, 1))
+    torch.manual_seed(0)
+    strides = [changed.image.stride() for changed in SIDE_BY_SIDE[name](sample)]
+    assert [(colour, across) for colour, _, across in strides] == [(1, 3)] * len(strides)
 
 
 def sample_of(
