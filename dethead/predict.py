@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from dethead.training.finished import FinishedRun
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 """Files that ``find_images`` takes from a folder."""
+
+FOR_PICTURES: Final = 0.3
+"""Lowest score of a detection that is drawn, where its class has no threshold of its own."""
 
 ImageLike = Tensor | str | Path
 """A (3, H, W) uint8 RGB tensor, or the path of an image file."""
@@ -130,6 +133,13 @@ class Predictor:
 
     def _chosen(self, found: Detections) -> Detections:
         return found if self.labels is None else found.select(torch.isin(found.labels, self.labels))
+
+
+def for_pictures(postprocessor: Postprocessor) -> Postprocessor:
+    """Drop what is below a class's own threshold, or below FOR_PICTURES where it has none, or 0."""
+    own = tuple(value or FOR_PICTURES for value in postprocessor.class_thresholds)
+    lowest = min(own, default=FOR_PICTURES)
+    return dataclasses.replace(postprocessor, score_threshold=lowest, class_thresholds=own)
 
 
 def load(

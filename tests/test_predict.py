@@ -11,8 +11,11 @@ from tiny_runs import train_tiny
 from torch import nn
 
 import dethead
+from dethead.boxes import BoxCodec
 from dethead.data import DataError, find_split, read_image
-from dethead.predict import Predictor, find_images, predict_folder
+from dethead.postprocess import Postprocessor
+from dethead.predict import Predictor, find_images, for_pictures, predict_folder
+from dethead.schemes import SoftmaxCE
 from dethead.structures import Detections
 from dethead.training import FinishedRun, evaluate_run
 from dethead.training.checkpoint import CheckpointError
@@ -89,6 +92,15 @@ def test_a_lowest_score_keeps_the_better_detections(tiny_run, predictor, image):
     every = predictor.predict(image)
     limit = every.scores.median().item()
     assert_same(dethead.load(tiny_run, score=limit).predict(image), every.select(every.scores >= limit))
+
+
+@pytest.mark.parametrize(
+    ("own", "lowest"), [((), 0.3), ((0.1, 0.0, 0.0), 0.1), ((0.0, 0.5, 0.4), 0.3), ((0.6, 0.5, 0.4), 0.4)]
+)
+def test_pictures_show_a_class_from_its_own_threshold_on(own, lowest):
+    shown = for_pictures(Postprocessor(SoftmaxCE(), BoxCodec(), score_threshold=0.001, class_thresholds=own))
+    assert shown.score_threshold == lowest
+    assert shown.class_thresholds == tuple(value if value else 0.3 for value in own)
 
 
 def test_chosen_classes_are_the_only_ones(tiny_run, predictor, image):

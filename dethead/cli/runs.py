@@ -131,7 +131,10 @@ def predict(
     run: RunArgument,
     images: Annotated[list[Path], typer.Argument(help="Image files and folders.")],
     out: Annotated[Path, typer.Option(help="Folder for pictures and detections.json.")],
-    score: Annotated[float, typer.Option(min=0, max=1, help="Lowest score.")] = 0.3,
+    score: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Lowest score. [default: the class's own threshold, or 0.3]"),
+    ] = None,
     classes: Annotated[str | None, typer.Option(help="Only these, comma-separated.")] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Ask mirror images, too: twice the time.")] = False,
     device: DeviceOption = "auto",
@@ -139,12 +142,14 @@ def predict(
 ) -> None:
     """Find objects in images: annotated pictures and one COCO results file."""
     from dethead.data import DataError
-    from dethead.predict import find_images, load, predict_folder
+    from dethead.predict import find_images, for_pictures, load, predict_folder
     from dethead.training.progress import bar
 
     set_threads(threads)
     chosen = [name.strip() for name in classes.split(",")] if classes else None
     predictor = load(run, device, score=score, classes=chosen, flip=flip)
+    if score is None:
+        predictor.postprocessor = for_pictures(predictor.postprocessor)
     files = find_images(images)
     with bar("prediction", len(files)) as progress:
         done = predict_folder(predictor, files, out, progress)
