@@ -9,7 +9,8 @@ The backbone is dethead's EfficientNet-Lite0, from ``--weights`` or from scratch
 score threshold of 0.001 and 300 detections, so that the threshold costs no AP. AdamW with a cosine schedule,
 a third of the learning rate for the backbone, weight decay 0.02, gradients clipped at 10; photometric
 changes, zooming out, cropping and flips by torchvision's transforms. The learning rate is one at which all
-four train well; none is tuned further.
+but FCOS train well; none is tuned further. FCOS needs 2e-4: its last layer of boxes is a ReLU, which a
+higher rate can turn off for good.
 
 DATA is a folder in COCO format with the splits ``train`` and ``val``. OUT receives ``detections.json`` (COCO
 results of ``val``, for ``dethead compare``), ``metrics.json`` and a checkpoint of each epoch, from which a
