@@ -279,13 +279,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("out", type=Path)
     made.add_argument("--weights", type=resolved, help="of the backbone; none: from scratch")
     made.add_argument("--epochs", type=positive, default=12)
-    made.add_argument("--size", type=int, default=320, help="longer side of an image in px; SSDlite: both")
+    made.add_argument("--size", type=positive, default=320, help="longer side of images in px; SSDlite: both")
     made.add_argument("--batch", type=positive, default=8)
     made.add_argument("--lr", type=float, default=6e-4)
     made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--threads", type=int, default=1)
+    made.add_argument("--threads", type=positive, default=1)
     made.add_argument(
-        "--regions", type=int, default=REGIONS, help="from which Faster R-CNN learns in an image"
+        "--regions", type=positive, default=REGIONS, help="from which Faster R-CNN learns in an image"
     )
     return made.parse_args(arguments)
 

@@ -133,7 +133,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for pictures and detections.json.")],
     score: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Lowest score. [default: the class's own threshold, or 0.3]"),
+        typer.Option(min=0, max=1, help="Lowest score; without it a class's own threshold, or 0.3."),
     ] = None,
     classes: Annotated[str | None, typer.Option(help="Only these, comma-separated.")] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Ask mirror images, too: twice the time.")] = False,

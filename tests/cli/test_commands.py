@@ -6,6 +6,7 @@ import re
 import sys
 
 import pytest
+import torch
 import yaml
 from tiny_runs import CONFIG, load_run, log_lines
 
@@ -179,3 +180,29 @@ def test_log_lines_are_written_where_the_output_says(train, data, tmp_path):
     _, said, _ = train(data)
     assert str(tmp_path / "run") in said
     assert log_lines(tmp_path / "run")
+
+
+def test_predict_draws_a_class_from_its_own_threshold_on(dethead, tiny_run, tiny_data, tmp_path):
+    values = torch.load(tiny_run / "checkpoints" / "best.pt", weights_only=True)
+
+    def scores(of_cars: float, *more: object) -> dict[int, list[float]]:
+        values["config"]["postprocess"]["class_thresholds"] = [of_cars, 0.0, 0.0]
+        torch.save(values, tmp_path / "best.pt")
+        image, out = tiny_data / "images" / "18.png", tmp_path / "found"
+        status, _, err = dethead("predict", tmp_path / "best.pt", image, "--out", out, *more)
+        assert status == 0, err
+        found: dict[int, list[float]] = {}
+        for one in json.loads((out / "detections.json").read_text()):
+            found.setdefault(one["category_id"], []).append(one["score"])
+        return found
+
+    every = scores(0.0, "--score", 0)
+    cars, highest = every[1], max(max(one) for one in every.values())
+    assert len(every) == 3
+    assert highest < 0.3
+    assert scores(0.0) == {}
+    middle = (min(cars) + max(cars)) / 2
+    of_cars = [score for score in cars if score >= middle]
+    assert 0 < len(of_cars) < len(cars)
+    assert scores(middle) == {1: of_cars}
+    assert scores(middle, "--score", 0) == {**every, 1: of_cars}
