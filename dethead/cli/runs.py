@@ -116,6 +116,7 @@ def evaluate(
         return
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(done.metrics.as_table())
+    print(f"{len(done.coco)} images, {done.images_per_s:.1f} images/s")
     numbers = done.metrics.as_dict() | ({"flip": True} if flip else {})
     if oracles:
         console.print(oracle_table(done.metrics, done.oracles))

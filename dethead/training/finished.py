@@ -1,5 +1,6 @@
 """A run that was trained, taken up again to be used and scored."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -68,6 +69,8 @@ class Evaluated:
     """By place in ``coco``, of the images that could be read, if they were asked for."""
     oracles: dict[str, CocoMetrics]
     """With a branch replaced by the truth, by name of the oracle, if they were asked for."""
+    images_per_s: float
+    """Reading, detection and suppression, of all processes together."""
     is_main: bool
     """Whether this process is the one that has the numbers of all images."""
 
@@ -107,6 +110,7 @@ def evaluate_run(
     finished = FinishedRun.load(path)
     dataset = open_split(finished.run, split, finished.class_names)
     detector = finished.detector.to(accelerator.device)
+    start = time.monotonic()
     with bar("evaluation", len(dataset), accelerator.is_main_process) as progress:
         scored = score(
             detector,
@@ -120,10 +124,11 @@ def evaluate_run(
             flip=flip,
             progress=progress,
         )
+    rate = len(dataset) / (time.monotonic() - start)
     evaluator = scored.evaluator
     metrics = official_metrics(evaluator.arrays()) if official else evaluator.compute()
     replaced = {name: one.compute() for name, one in scored.oracles.items()}
-    return Evaluated(metrics, dataset.coco, scored.detections, replaced, accelerator.is_main_process)
+    return Evaluated(metrics, dataset.coco, scored.detections, replaced, rate, accelerator.is_main_process)
 
 
 def _oracles(finished: FinishedRun) -> BranchOracles:

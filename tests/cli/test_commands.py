@@ -28,6 +28,7 @@ def test_scenes_train_evaluate_and_predict_make_the_demo(dethead, tmp_path):
     status, said, err = dethead("evaluate", run, "--data", scenes, *cpu, "--json", numbers)
     assert status == 0, err
     assert "AP50" in said
+    assert re.search(r"\n3 images, [1-9]\d*\.\d images/s\n", said)
     assert numbers.is_file()
     status, said, err = dethead("predict", run, scenes / "images" / "000001.jpg", "--out", out, "--score", 0)
     assert status == 0, err
