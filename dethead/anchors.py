@@ -33,6 +33,8 @@ class AnchorGrid:
             raise ValueError(f"{len(self.strides)} strides for {len(self.shapes)} levels of anchor shapes")
         if len({len(level) for level in self.shapes}) != 1 or not self.shapes[0]:
             raise ValueError(f"levels differ in their number of anchors: {[len(s) for s in self.shapes]}")
+        if wrong_strides := [stride for stride in self.strides if stride < 1]:
+            raise ValueError(f"a stride must be at least 1 px, got {wrong_strides[0]}")
         wrong = [s for level in self.shapes for s in level if not all(0 < side < math.inf for side in s)]
         if wrong:
             raise ValueError(f"an anchor's (width, height) must be above 0, got {wrong[0]}")
@@ -54,10 +56,16 @@ class AnchorGrid:
             ratios: height / width.
             scales: factors on the size, for instance 1, 2^(1/3), 2^(2/3).
 
+        Raises:
+            ValueError: as for the grid itself; a size, ratio or scale that is not above 0.
+
         Example:
             >>> AnchorGrid.from_sizes([8], [32], ratios=[4.0], scales=[1, 2]).shapes
             (((16.0, 64.0), (32.0, 128.0)),)
         """
+        for name, values in (("size", sizes), ("ratio", ratios), ("scale", scales)):
+            if wrong := [value for value in values if not 0 < value < math.inf]:
+                raise ValueError(f"a {name} of anchors must be finite and above 0, got {wrong[0]}")
         shapes = tuple(
             tuple(
                 (size * scale / math.sqrt(ratio), size * scale * math.sqrt(ratio))
@@ -89,7 +97,8 @@ class AnchorGrid:
                     [10.,  3., 14.,  5.]])
         """
         with torch.inference_mode(False):  # kept tensors serve training, too
-            return _place(self, image_size, str(device))
+            height, width = image_size
+            return _place(self, (height, width), str(device))
 
 
 @lru_cache(maxsize=64)

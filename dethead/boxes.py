@@ -130,6 +130,8 @@ class BoxCodec:
     def __post_init__(self) -> None:
         if len(self.weights) != 4 or not all(0 < weight < math.inf for weight in self.weights):
             raise ValueError(f"codec weights must be 4 finite numbers above 0, got {self.weights}")
+        if math.isnan(self.max_log_scale):
+            raise ValueError("max_log_scale must be a number, got nan")
 
     def encode(self, boxes: Tensor, anchors: Tensor) -> Tensor:
         """Give the (..., 4) deltas that move ``anchors`` onto ``boxes``, both (..., 4); no empty anchors."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dethead.boxes import Codec, iou
-from dethead.losses.checks import trusted
+from dethead.losses.checks import check_number, trusted
 from dethead.losses.confidence import confidence_bce
 from dethead.losses.mining import hard_negatives
 from dethead.losses.one_pass import DTYPES, Lesson, Parts, take_apart
@@ -56,6 +56,9 @@ class Term:
 
     weight: float = 1.0
     normaliser: Normaliser = by_positives
+
+    def __post_init__(self) -> None:
+        check_number("weight of a term", self.weight, 0.0)
 
 
 ExtraLoss = Callable[[Positives], Tensor]
@@ -131,6 +134,7 @@ class DetectionLoss(nn.Module):
             raise ValueError(f"class_on must be 'positives' or 'all', got {class_on!r}")
         if confidence_on not in ("all", "positives"):
             raise ValueError(f"confidence_on must be 'all' or 'positives', got {confidence_on!r}")
+        check_number("class_l2", class_l2, 0.0)
         if confidence_on == "positives" and hard_negatives is not None:
             raise ValueError(
                 f"hard_negatives {hard_negatives} chooses background anchors, which confidence_on "
@@ -366,3 +370,6 @@ def _check(
                 f"truth {index} has targets {tuple(one.targets.shape)} for {len(one.boxes)} boxes "
                 f"and {classes} classes"
             )
+        for name, values in (("class_known", one.class_known), ("weights", one.weights)):
+            if values is not None and values.shape != (len(one.boxes),):
+                raise ValueError(f"truth {index} has {name} {tuple(values.shape)} for {len(one.boxes)} boxes")

@@ -83,6 +83,9 @@ class DetectionHead(nn.Module):
                 "num_classes and anchors_per_cell must be at least 1, depth at least 0; got "
                 f"{num_classes}, {anchors_per_cell}, {depth}"
             )
+        width = in_channels if width is None else width
+        if in_channels < 1 or width < 1:
+            raise ValueError(f"in_channels and width must be at least 1, got {in_channels} and {width}")
         if embedding_channels < 0:
             raise ValueError(f"embedding_channels must be at least 0, got {embedding_channels}")
         if not 0 < confidence_prior < 1:
@@ -92,7 +95,6 @@ class DetectionHead(nn.Module):
         self.num_classes = num_classes
         self.anchors_per_cell = anchors_per_cell
         self.levels = levels
-        width = in_channels if width is None else width
         widths = [in_channels] + [width] * depth
 
         def tower() -> _ByLevel:

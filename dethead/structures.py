@@ -55,15 +55,17 @@ class GroundTruth(NamedTuple):
         """Make the ground truth of boxes with one label each.
 
         Args:
-            boxes: (M, 4).
-            labels: (M,) int64 in [0, C), or ``ignore_index`` for an object of unknown class.
+            boxes: (M, 4), whole numbers become float32.
+            labels: (M,) integers in [0, C), or ``ignore_index`` for an object of unknown class.
             num_classes: C.
             ignore_boxes: (G, 4), none by default.
             ignore_index: the label that means "an object, class unknown".
             weights: (M,) sample weights, 1 each by default.
 
         Raises:
-            ValueError: shapes that do not fit, or a label that is neither in [0, C) nor ``ignore_index``.
+            ValueError: shapes that do not fit, a label that is neither in [0, C) nor ``ignore_index``, a box
+                that is not finite or whose right or lower edge comes first, or a weight that is negative or
+                not finite; the message names the row.
 
         Example:
             >>> box = torch.tensor([[0.0, 0.0, 2.0, 2.0]])
@@ -74,6 +76,16 @@ class GroundTruth(NamedTuple):
             raise ValueError(
                 f"boxes must be (M, 4) and labels (M,), got {tuple(boxes.shape)} and {tuple(labels.shape)}"
             )
+        if labels.is_floating_point() and len(labels):  # torch.tensor([]) is one, and holds no label
+            raise ValueError(f"labels must be integers, got {labels.dtype}")
+        labels, boxes = labels.long(), boxes if boxes.is_floating_point() else boxes.float()
+        ignore_boxes = boxes.new_zeros(0, 4) if ignore_boxes is None else ignore_boxes
+        if ignore_boxes.shape != (len(ignore_boxes), 4):
+            raise ValueError(f"ignore_boxes must be (G, 4), got {tuple(ignore_boxes.shape)}")
+        _check_boxes("box", boxes)
+        _check_boxes("ignore box", ignore_boxes)
+        if weights is not None:
+            _check_weights(weights, len(labels))
         known = labels != ignore_index
         wrong = known & ((labels < 0) | (labels >= num_classes))
         if wrong.any():
@@ -83,8 +95,6 @@ class GroundTruth(NamedTuple):
             )
         targets = boxes.new_zeros(len(labels), num_classes)
         targets[known, labels[known]] = 1.0
-        if ignore_boxes is None:
-            ignore_boxes = boxes.new_zeros(0, 4)
         return cls(boxes, targets, ignore_boxes, known, weights)
 
     def to(self, device: torch.device | str) -> "GroundTruth":
@@ -92,6 +102,22 @@ class GroundTruth(NamedTuple):
         return GroundTruth(
             *(None if value is None else value.to(device, non_blocking=True) for value in self)  # type: ignore[arg-type]
         )
+
+
+def _check_boxes(what: str, boxes: Tensor) -> None:
+    wrong = ~boxes.isfinite().all(dim=1) | (boxes[:, 2:] < boxes[:, :2]).any(dim=1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(f"{what} {row} must be finite with x1 <= x2 and y1 <= y2, got {boxes[row].tolist()}")
+
+
+def _check_weights(weights: Tensor, boxes: int) -> None:
+    if weights.shape != (boxes,):
+        raise ValueError(f"weights must be ({boxes},), one for each box, got {tuple(weights.shape)}")
+    wrong = ~(weights.isfinite() & (weights >= 0))
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(f"weight {float(weights[row])} of box {row} must be finite and not negative")
 
 
 class Resize(NamedTuple):

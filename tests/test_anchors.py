@@ -114,3 +114,28 @@ def test_anchors_first_placed_in_inference_mode_can_be_trained_with():
 def test_grids_that_make_no_sense_are_refused(strides, shapes, message):
     with pytest.raises(ValueError, match=message):
         AnchorGrid(strides, shapes)
+
+
+@pytest.mark.parametrize("stride", [0, -8])
+def test_a_stride_below_a_pixel_is_refused(stride):
+    with pytest.raises(ValueError, match=f"a stride must be at least 1 px, got {stride}"):
+        AnchorGrid((stride,), (((1.0, 1.0),),))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sizes": [0]}, "a size of anchors must be finite and above 0, got 0"),
+        ({"sizes": [32], "ratios": [1.0, 0.0]}, "a ratio of anchors must be finite and above 0, got 0.0"),
+        ({"sizes": [32], "ratios": [-1.0]}, "a ratio .* got -1.0"),
+        ({"sizes": [32], "scales": [math.nan]}, "a scale .* got nan"),
+    ],
+)
+def test_sizes_that_make_no_anchors_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        AnchorGrid.from_sizes([8], **options)
+
+
+def test_an_image_size_may_be_a_list():
+    grid = AnchorGrid((8,), (((4.0, 2.0),),))
+    assert grid.place([8, 16]) is grid.place((8, 16))

@@ -139,3 +139,8 @@ class TestEveryCodec:
         decoded.sum().backward()
         assert decoded.isfinite().all()
         assert deltas.grad.isfinite().all()
+
+
+def test_a_limit_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="max_log_scale must be a number, got nan"):
+        BoxCodec(max_log_scale=float("nan"))

@@ -403,6 +403,33 @@ def test_truth_of_another_number_of_classes_is_refused_by_its_image():
         make_loss()(zeros(2), assign([BACKGROUND] * 3, [0, BACKGROUND, IGNORE]), [NOTHING, four], ANCHORS)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("weights", torch.ones(2)), ("weights", torch.ones(1, 1)), ("class_known", torch.ones(0) > 0)],
+)
+def test_truth_whose_parts_differ_in_length_is_refused_by_its_image(field, value):
+    # Put end to end, a surplus weight would be that of the next image's first box.
+    wrong = OBJECT._replace(**{field: value})
+    with pytest.raises(ValueError, match=rf"truth 1 has {field} \({value.shape[0]}, ?1?\) for 1 boxes"):
+        make_loss()(
+            zeros(2), assign([0, BACKGROUND, IGNORE], [0, BACKGROUND, IGNORE]), [OBJECT, wrong], ANCHORS
+        )
+
+
+@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
+def test_a_term_has_a_weight_that_is_finite_and_not_negative(weight):
+    with pytest.raises(ValueError, match="weight of a term must be finite and in"):
+        Term(weight=weight)
+    with pytest.raises(ValueError, match="class_l2 must be finite and in"):
+        make_loss(class_l2=weight)
+
+
+def test_weights_of_no_for_another_number_of_classes_are_refused():
+    loss = make_loss(SigmoidBCE(neg_weight=[1.0, 2.0]), class_on="all")
+    with pytest.raises(ValueError, match=r"neg_weight \(2,\) for 3 classes"):
+        loss(zeros(1), assign([0, BACKGROUND, IGNORE]), [OBJECT], ANCHORS)
+
+
 # --- the other settings
 
 

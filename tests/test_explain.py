@@ -113,6 +113,33 @@ def test_a_step_down_the_gradient_lowers_the_loss(scheme):
     assert "loss" in str(step)
 
 
+@pytest.mark.parametrize("options", [{"sample_weight": 2.0}, {"sample_weight": 0.0}, {"ignore": True}])
+def test_a_step_goes_down_the_gradient_that_was_shown(options):
+    worked = explain.explain(schemes.SoftmaxCE(), (5.0, 4.0, 2.0), 0, **options)
+    step = explain.descend(worked, 1.0, 0, **options)
+    logits = torch.tensor([5.0, 4.0, 2.0], dtype=torch.float64) - torch.tensor(worked.gradient)
+    wanted = torch.nn.functional.cross_entropy(logits, torch.tensor(0)).item()
+    factor = 0.0 if options.get("ignore") else options["sample_weight"]
+    assert step.after.loss == pytest.approx(factor * wanted)
+    assert " ".join(f"{z:.4f}" for z in logits.tolist()) in str(step)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "target"), [(schemes.GHM(), -1), (schemes.MarginRanking(margin=2.0, against="batch"), 0)]
+)
+def test_boxes_that_depend_on_each_other_are_refused_together(scheme, target):
+    boxes = [((5.0, 4.0, 2.0), target), ((1.0, 2.0, 3.0), 1)]
+    with pytest.raises(ValueError, match="depends on the other boxes of the batch"):
+        explain.check_apart(scheme, boxes, None)
+    explain.check_apart(scheme, boxes[:1], None)
+    explain.check_apart(schemes.SigmoidBCE(), boxes, None)
+
+
+def test_boxes_of_different_length_are_refused():
+    with pytest.raises(ValueError, match=r"different numbers of logits: \[3, 2\]"):
+        explain.check_apart(schemes.SoftmaxCE(), [((5.0, 4.0, 2.0), 0), ((1.0, 2.0), 1)], None)
+
+
 def test_steps_that_do_not_add_up_are_an_error(monkeypatch):
     monkeypatch.setitem(steps.TERMS, schemes.SoftmaxCE, lambda lines, scheme: lines.z)
     with pytest.raises(AssertionError, match=r"the steps give 11\.0, the library's loss is 0\.349"):

@@ -288,6 +288,8 @@ def test_a_batch_without_images_gives_none():
         ({"num_classes": 0}, "num_classes and anchors_per_cell must be at least 1"),
         ({"anchors_per_cell": 0}, "num_classes and anchors_per_cell must be at least 1"),
         ({"depth": -1}, "depth at least 0"),
+        ({"width": 0}, "in_channels and width must be at least 1, got 16 and 0"),
+        ({"in_channels": 0}, "in_channels and width must be at least 1, got 0 and 0"),
         ({"embedding_channels": -1}, "embedding_channels must be at least 0, got -1"),
         ({"confidence_prior": 0.0}, r"confidence_prior must be in \(0, 1\), got 0.0"),
         ({"confidence_prior": 1.0}, r"confidence_prior must be in \(0, 1\), got 1.0"),

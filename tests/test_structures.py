@@ -66,6 +66,58 @@ def test_boxes_and_labels_that_do_not_fit_are_refused(boxes, labels):
         GroundTruth.from_labels(boxes, labels, num_classes=3)
 
 
+@pytest.mark.parametrize(
+    "box",
+    [[float("nan"), 0, 4, 4], [0, 0, float("inf"), 4], [float("-inf"), 0, 4, 4], [4, 0, 2, 4], [0, 4, 4, 2]],
+)
+def test_a_box_that_is_none_is_named_with_its_row(box):
+    wrong, labels = torch.tensor([[0.0, 0.0, 4.0, 4.0], box]), torch.tensor([0, 0])
+    with pytest.raises(ValueError, match=r"^box 1 must be finite with x1 <= x2 and y1 <= y2, got \["):
+        GroundTruth.from_labels(wrong, labels, num_classes=1)
+    with pytest.raises(ValueError, match=r"^ignore box 1 must be finite"):
+        GroundTruth.from_labels(BOXES[:2], labels, 1, ignore_boxes=wrong)
+
+
+def test_a_box_without_width_is_a_box():
+    boxes = torch.tensor([[2.0, 0.0, 2.0, 4.0]])
+    assert GroundTruth.from_labels(boxes, torch.tensor([0]), 1).boxes is boxes
+
+
+def test_ignore_boxes_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"ignore_boxes must be \(G, 4\), got \(4,\)"):
+        GroundTruth.from_labels(BOXES, torch.tensor([0, 0, 0]), 1, ignore_boxes=BOXES[0])
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (torch.ones(4), r"weights must be \(3,\), one for each box, got \(4,\)"),
+        (torch.ones(0), r"got \(0,\)"),
+        (torch.ones(3, 1), r"got \(3, 1\)"),
+        (torch.tensor([1.0, -0.5, 1.0]), "weight -0.5 of box 1 must be finite and not negative"),
+        (torch.tensor([1.0, 1.0, float("nan")]), "weight nan of box 2"),
+        (torch.tensor([float("inf"), 1.0, 1.0]), "weight inf of box 0"),
+    ],
+)
+def test_sample_weights_that_do_not_fit_are_refused(weights, message):
+    with pytest.raises(ValueError, match=message):
+        GroundTruth.from_labels(BOXES, torch.tensor([0, 0, 0]), 1, weights=weights)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_labels_and_boxes_may_be_whole_numbers_of_any_type(dtype):
+    truth = GroundTruth.from_labels(BOXES.to(dtype), torch.tensor([2, 0, 1], dtype=dtype), num_classes=3)
+    assert truth.targets.argmax(dim=1).tolist() == [2, 0, 1]
+    assert {truth.boxes.dtype, truth.targets.dtype, truth.ignore_boxes.dtype} == {torch.float32}
+    assert torch.equal(truth.boxes, BOXES)
+
+
+def test_no_labels_may_be_of_any_type_and_others_must_be_integers():
+    assert GroundTruth.from_labels(torch.zeros(0, 4), torch.tensor([]), 3).targets.shape == (0, 3)
+    with pytest.raises(ValueError, match=r"labels must be integers, got torch.float32"):
+        GroundTruth.from_labels(BOXES, torch.tensor([0.0, 1.0, 2.0]), 3)
+
+
 def test_truth_moves_as_a_whole():
     weights = torch.tensor([1.0, 0.5, 2.0])
     truth = GroundTruth.from_labels(BOXES, torch.tensor([2, 1, 0]), num_classes=3, weights=weights)

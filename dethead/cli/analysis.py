@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dethead.cli.app import app
-from dethead.cli.truth import AnnotationsArgument, ClassesOption, ParentOption, read_truth
+from dethead.cli.truth import AnnotationsArgument, ClassesOption, ParentOption, read_given, read_truth
 from dethead.files import prepare_folder, write_atomically, write_json
 
 if TYPE_CHECKING:
@@ -30,13 +30,12 @@ def analyse(
     from dethead.data import DataError
     from dethead.evaluation.analysis import analyse as run_analysis
     from dethead.evaluation.findings import as_markdown, headline
-    from dethead.evaluation.results import read_evaluation
 
     if images is not None and not images.is_dir():
         raise DataError(f"{images}: no such image folder")
     prepare_folder(out)
     coco_set = read_truth(annotations, classes, parent)
-    analysis = run_analysis(read_evaluation(detections, coco_set))
+    analysis = run_analysis(read_given(detections, coco_set, parent))
     write_json(out / "analysis.json", analysis.as_dict())
     files = [("analysis.json", "all numbers"), *_draw(analysis, out)]
     if images is not None:

@@ -75,25 +75,24 @@ def explain(
     if len(wanted) != len(rows):
         raise config.ConfigError(f"--target has {len(wanted)} boxes, --logits {len(rows)}")
     so_far = _seen(seen)
+    labels = [_target(one, len(row)) for row, one in zip(rows, wanted, strict=True)]
+    worked_by_hand.check_apart(scheme, list(zip(rows, labels, strict=True)), so_far)
     done = []
-    for row, one in zip(rows, wanted, strict=True):
-        label = _target(one, len(row))
-        worked = worked_by_hand.explain(
-            scheme, row, label, seen=so_far, sample_weight=sample_weight, ignore=one == "ignore"
-        )
+    for row, one, label in zip(rows, wanted, labels, strict=True):
+        weight: dict[str, Any] = {"sample_weight": sample_weight, "ignore": one == "ignore"}
+        worked = worked_by_hand.explain(scheme, row, label, seen=so_far, **weight)
         done.append(worked)
         if json_out:
             continue
         print(worked)
         if step is not None:
-            plain = worked_by_hand.explain(scheme, row, label, seen=so_far)
-            print(worked_by_hand.descend(plain, step, label, so_far))
+            print(worked_by_hand.descend(worked, step, label, so_far, **weight))
         print()
     if json_out:
         keys = ("steps", "loss", "gradient", "probabilities")
         print(json.dumps([{k: _plain(getattr(one, k)) for k in keys} for one in done], indent=2))
     if plot is not None:
-        worked_by_hand.save_plot(done[0], _target(wanted[0], len(rows[0])), plot, so_far)
+        worked_by_hand.save_plot(done[0], labels[0], plot, so_far)
         print(f"{plot}: loss and gradient over the true logit")
 
 

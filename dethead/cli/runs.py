@@ -147,7 +147,7 @@ def predict(
     from dethead.training.progress import bar
 
     set_threads(threads)
-    chosen = [name.strip() for name in classes.split(",")] if classes else None
+    chosen = [name.strip() for name in classes.split(",")] if classes is not None else None
     predictor = load(run, device, score=score, classes=chosen, flip=flip)
     if score is None:
         predictor.postprocessor = for_pictures(predictor.postprocessor)

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dethead.cli.app import app
-from dethead.cli.truth import AnnotationsArgument, ClassesOption, ParentOption, read_truth
+from dethead.cli.truth import AnnotationsArgument, ClassesOption, ParentOption, read_given, read_truth
 from dethead.files import prepare_file, prepare_folder, write_json
 
 if TYPE_CHECKING:
@@ -47,10 +47,9 @@ def score(
     from dethead.evaluation.coco import coco_metrics
     from dethead.evaluation.matches import match
     from dethead.evaluation.official import official_metrics
-    from dethead.evaluation.results import read_evaluation
     from dethead.evaluation.uncertainty import score_intervals
 
-    given = read_evaluation(detections, read_truth(annotations, classes, parent))
+    given = read_given(detections, read_truth(annotations, classes, parent), parent)
     metrics = official_metrics(given) if official else coco_metrics(given)
     table, numbers, intervals = match(given), metrics.as_dict(), None
     if resamples:
@@ -83,10 +82,9 @@ def compare(
     from dethead.evaluation.bootstrap import spread_size
     from dethead.evaluation.comparison import compare as compare_tables
     from dethead.evaluation.matches import match
-    from dethead.evaluation.results import read_evaluation
 
     truth = read_truth(annotations, classes, parent)
-    table_a, table_b = (match(read_evaluation(path, truth)) for path in (a, b))
+    table_a, table_b = (match(read_given(path, truth, parent)) for path in (a, b))
     with _bar(2 * spread_size(len(truth), resamples, "percentile")) as progress:
         found = compare_tables(table_a, table_b, resamples, seed, progress=progress)
     console = _console()

@@ -1,5 +1,6 @@
 """The annotation file that commands score against, and which of its classes."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from dethead.data.coco import CocoSet
+    from dethead.evaluation.arrays import EvaluationInput
 
 AnnotationsArgument = Annotated[Path, typer.Argument(help="COCO annotation file.")]
 ClassesOption = Annotated[str | None, typer.Option(help="Only these, comma-separated.")]
@@ -36,13 +38,33 @@ def read_truth(annotations: Path, classes: str | None, parents: list[str] | None
 
     coco_set = CocoSet.read(
         annotations,
-        _names(classes) if classes else None,
+        None if classes is None else _names(classes),
         hierarchy=_hierarchy(parents or []),
         invalid_boxes="drop",  # from the training, which is not what happens here
     )
     if lost := coco_set.dropped["not finite"]:
         raise DataError(f"{annotations}: {lost} boxes with a coordinate that is not finite; correct them")
     return coco_set
+
+
+def read_given(detections: Path, coco_set: "CocoSet", parents: list[str] | None) -> "EvaluationInput":
+    """Read a results file beside its truth; says so if a parent class has no detections of its own.
+
+    Raises:
+        ResultsError: as ``read_evaluation``.
+    """
+    from dethead.evaluation.results import read_evaluation
+
+    given, classes = read_evaluation(detections, coco_set), coco_set.classes
+    for name in _hierarchy(parents or []) or ():
+        label = classes.names.index(name)
+        if not (given.detections.label == label).any():
+            print(
+                f"{detections}: no detection has category id {classes.category_ids[label]} ({name}): "
+                "its AP is 0, since detections of the classes below do not count for it",
+                file=sys.stderr,
+            )
+    return given
 
 
 def _hierarchy(parents: list[str]) -> dict[str, list[str]] | None:

@@ -5,6 +5,7 @@ I images, C classes, M truth rows and N detections of all images together. Boxes
 overlaps from these four numbers, and the way over corners and back would change their last digit.
 """
 
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -88,17 +89,18 @@ def image_record(detections: Detections, truth: CocoTruth, num_classes: int) -> 
         num_classes: C.
 
     Raises:
-        ValueError: a label outside [0, C), a number that is not finite, a detection of negative size; the
-            message names the image id, the row and the value.
+        ValueError: an image id or a label that is no integer, a label outside [0, C), a number that is not
+            finite, a detection of negative size; the message names the image id, the row and the value.
     """
+    image_id = _image_id(truth)
     boxes = _xywh(_numpy(detections.boxes))
     scores, probabilities, confidence = (
         _numpy(values).astype(np.float64)
         for values in (detections.scores, detections.class_probabilities, detections.confidence)
     )
-    labels = _numpy(detections.labels).astype(np.int64)
+    where = f"image {image_id}, detection"
+    labels = _labels(detections.labels, where)
     found = DetectionArrays(_zeros(len(boxes)), labels, boxes, scores, probabilities, confidence)
-    where = f"image {truth.image_id}, detection"
     _check(found.label, boxes, scores, num_classes, where)
     if not len(scores) == len(probabilities) == len(confidence):
         counts = f"{len(probabilities)} class probabilities and {len(confidence)} confidences"
@@ -108,7 +110,7 @@ def image_record(detections: Detections, truth: CocoTruth, num_classes: int) -> 
         raise ValueError(
             f"{where} {row}: width and height must not be negative, got {boxes[row, 2:].tolist()}"
         )
-    return ImageRecord(truth.image_id, truth_arrays(truth, num_classes), found)
+    return ImageRecord(image_id, truth_arrays(truth, num_classes), found)
 
 
 def truth_arrays(truth: CocoTruth, num_classes: int) -> TruthArrays:
@@ -117,14 +119,17 @@ def truth_arrays(truth: CocoTruth, num_classes: int) -> TruthArrays:
     Raises:
         ValueError: as in ``image_record``. A negative size is let through: such an object counts as missed.
     """
+    where = f"image {truth.image_id}, object"
     arrays = TruthArrays(
         _zeros(len(truth.labels)),
-        _numpy(truth.labels).astype(np.int64),
+        _labels(truth.labels, where),
         _numpy(truth.boxes).astype(np.float64).reshape(-1, 4),
         _numpy(truth.areas).astype(np.float64),
         _numpy(truth.crowd).astype(np.bool_),
     )
-    _check(arrays.label, arrays.boxes, arrays.areas, num_classes, f"image {truth.image_id}, object")
+    _check(arrays.label, arrays.boxes, arrays.areas, num_classes, where)
+    if arrays.crowd.shape != arrays.label.shape:
+        raise ValueError(f"{where}s: {len(arrays.label)} labels, but crowd is {arrays.crowd.shape}")
     return arrays
 
 
@@ -154,6 +159,24 @@ def _join(
 def _numpy(values: Tensor) -> NDArray[Any]:
     array: NDArray[Any] = values.detach().cpu().numpy()
     return array
+
+
+def _image_id(truth: CocoTruth) -> int:
+    """A plain number, also of a tensor: two tensors of one number would be two images."""
+    try:
+        return operator.index(truth.image_id)
+    except TypeError:
+        raise ValueError(f"image_id must be an integer, got {truth.image_id!r}") from None
+
+
+def _labels(values: Tensor, where: str) -> Ints:
+    given = _numpy(values)
+    with np.errstate(invalid="ignore"):  # nan has no whole number, and is refused below
+        labels: Ints = given.astype(np.int64)
+    if (wrong := given != labels).any():
+        row = int(wrong.argmax())
+        raise ValueError(f"{where} {row}: label {given[row]} is not an integer")
+    return labels
 
 
 def _xywh(boxes: NDArray[Any]) -> Floats:

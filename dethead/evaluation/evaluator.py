@@ -25,6 +25,9 @@ class CocoEvaluator:
         repeats: what to do with an image id that is already there. "refuse" raises; "drop" keeps the first,
             for samplers that repeat images so that all processes get equally many.
 
+    Raises:
+        ValueError: no class names, or one that occurs twice; another word for ``repeats``.
+
     Example:
         A 40 x 40 box shifted by 9 pixels has IoU 31 / 49 = 0.633: a hit at 3 of 10 thresholds.
 
@@ -47,6 +50,12 @@ class CocoEvaluator:
 
     def __init__(self, class_names: Sequence[str], repeats: Literal["refuse", "drop"] = "refuse") -> None:
         self.class_names = tuple(class_names)
+        if isinstance(class_names, str) or not self.class_names:
+            raise ValueError(f"class_names must be a list of one name or more, got {class_names!r}")
+        if len(set(self.class_names)) < len(self.class_names):
+            raise ValueError(f"class_names has a name twice: {list(self.class_names)}")
+        if repeats not in ("refuse", "drop"):
+            raise ValueError(f"repeats must be 'refuse' or 'drop', got {repeats!r}")
         self.repeats = repeats
         self._records: dict[int, ImageRecord] = {}
 

@@ -2,7 +2,7 @@
 
 from dethead.explain.catalogue import CLASS_LOSSES, OTHER_LOSSES, Entry
 from dethead.explain.steps import Step
-from dethead.explain.worked import Descent, Explanation, descend, explain, save_plot
+from dethead.explain.worked import Descent, Explanation, check_apart, descend, explain, save_plot
 
 __all__ = [
     "CLASS_LOSSES",
@@ -11,6 +11,7 @@ __all__ = [
     "Entry",
     "Explanation",
     "Step",
+    "check_apart",
     "descend",
     "explain",
     "save_plot",

@@ -112,14 +112,24 @@ def explain(
     return Explanation(scheme, lines.steps, loss, leaf.grad[0].tolist(), scheme.probabilities(z).tolist())
 
 
-def descend(worked: Explanation, rate: float, targets: int | Row, seen: ClassesSeen | None = None) -> Descent:
+def descend(
+    worked: Explanation,
+    rate: float,
+    targets: int | Row,
+    seen: ClassesSeen | None = None,
+    *,
+    sample_weight: float = 1.0,
+    ignore: bool = False,
+) -> Descent:
     """Take one step down the gradient of a worked example.
 
     Args:
-        worked: the example, without sample weight.
+        worked: the example.
         rate: learning rate, above 0.
         targets: those it was made with.
         seen: the same.
+        sample_weight: the same.
+        ignore: the same.
 
     Raises:
         ValueError: a rate that is not above 0.
@@ -127,7 +137,34 @@ def descend(worked: Explanation, rate: float, targets: int | Row, seen: ClassesS
     if not rate > 0:
         raise ValueError(f"the step must be above 0, got {rate}")
     logits = [z - rate * g for z, g in zip(worked.steps[0].values, worked.gradient, strict=True)]
-    return Descent(worked, explain(worked.scheme, logits, targets, seen=seen), rate)
+    after = explain(worked.scheme, logits, targets, seen=seen, sample_weight=sample_weight, ignore=ignore)
+    return Descent(worked, after, rate)
+
+
+def check_apart(
+    scheme: schemes.ClassScheme, boxes: Sequence[tuple[Row, int | Row]], seen: ClassesSeen | None
+) -> None:
+    """Refuse boxes that cost something else together than one by one, as under a loss over the whole batch.
+
+    Args:
+        scheme: of the library.
+        boxes: logits and targets of each, as for ``explain``.
+        seen: as for ``explain``.
+
+    Raises:
+        ValueError: such boxes, or boxes of different numbers of classes.
+    """
+    if len({len(logits) for logits, _ in boxes}) > 1:
+        raise ValueError(f"boxes have different numbers of logits: {[len(logits) for logits, _ in boxes]}")
+    z = torch.tensor([list(logits) for logits, _ in boxes], dtype=torch.float64)
+    t = torch.stack([_targets(targets, z.shape[1]) for _, targets in boxes])
+    apart = [scheme.loss(z[row, None], t[row, None], seen, torch.tensor([False])) for row in range(len(z))]
+    together = scheme.loss(z, t, seen, torch.zeros(len(z), dtype=torch.bool))
+    if not torch.allclose(together, torch.cat(apart), rtol=AGREEMENT, atol=AGREEMENT):
+        raise ValueError(
+            f"{type(scheme).__name__}: what a box costs depends on the other boxes of the batch "
+            f"({together.tolist()} together, {torch.cat(apart).tolist()} apart); give one box at a time"
+        )
 
 
 def save_plot(worked: Explanation, targets: int | Row, path: Path, seen: ClassesSeen | None = None) -> None:

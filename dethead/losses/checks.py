@@ -51,7 +51,7 @@ def check_finite(name: str, logits: Tensor) -> None:
     wrong = first_outside(logits, -limit, limit)
     if wrong is not None:
         raise ValueError(
-            f"{name} of row {wrong[0]} are not finite: {float(logits[wrong])} at class {wrong[1]}"
+            f"{name} of row {wrong[0]} are not finite: {logits[wrong].item()} at class {wrong[1]}"
         )
 
 
@@ -114,6 +114,6 @@ def _not_negative(name: str, what: str, values: Tensor) -> Tensor:
     wrong = first_outside(values, 0.0, torch.finfo(values.dtype).max)
     if wrong is not None:
         raise ValueError(
-            f"{name} of {what} {wrong[0]} is {float(values[wrong])}, must be finite and not negative"
+            f"{name} of {what} {wrong[0]} is {values[wrong].item()}, must be finite and not negative"
         )
     return values

@@ -73,6 +73,8 @@ class SigmoidBCE(Sigmoid):
 
     def background(self, logits: Tensor, seen: ClassesSeen | None) -> Background:
         weight = as_tensor(self.neg_weight, logits)
+        if weight is not None and len(weight) != logits.shape[-1]:
+            raise ValueError(f"neg_weight ({len(weight)},) for {logits.shape[-1]} classes")
         return Background(background.bce, 1.0 if weight is None else weight)
 
 

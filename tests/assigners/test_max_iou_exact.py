@@ -163,7 +163,7 @@ def test_without_thresholds_the_first_box_has_all_that_none_overlaps_and_no_box_
 def test_a_box_that_is_no_number_gets_nothing_and_disturbs_no_other(behind, monkeypatch):
     monkeypatch.setattr(devices, "BEHIND", behind)
     boxes = torch.tensor([[0.0, 0, 16, 16], [math.nan] * 4, [16.0, 0, 32, 16]])
-    truth = GroundTruth.from_labels(boxes, torch.tensor([0, 0, 0]), 1)
+    truth = GroundTruth.from_labels(boxes.nan_to_num(), torch.tensor([0, 0, 0]), 1)._replace(boxes=boxes)
     for anchors in (CELLS, as_list(CELLS)):
         matched = MaxIoUAssigner()(anchors, [truth]).matched[0]
         assert matched[:3].tolist() == [0, 2, BACKGROUND]

@@ -88,6 +88,11 @@ def test_settings_are_those_of_a_config_and_boxes_come_in_rows(capsys):
         (["softmax_ce", "--target", "0,1"], "box 0 carries several labels"),
         (["softmax_ce", "--target", "0;1"], "--target has 2 boxes, --logits 1"),
         (["softmax_ce", "--step", "-1"], "the step must be above 0, got -1.0"),
+        (["softmax_ce", "--logits", "nan,1,2"], "logits of row 0 are not finite: nan at class 0"),
+        (
+            ["ghm", "--logits", "5,4,2;1,2,3", "--target", "background;0"],
+            "depends on the other boxes of the batch",
+        ),
     ],
 )
 def test_mistakes_are_one_message(capsys, arguments, message):
@@ -95,6 +100,12 @@ def test_mistakes_are_one_message(capsys, arguments, message):
     assert status == 2
     assert message in err
     assert "Traceback" not in err
+
+
+def test_a_step_goes_down_the_gradient_that_is_printed(capsys):
+    # softmax of 5, 4, 2: the gradient of the first is p - 1 = -0.2946, twice that with weight 2
+    _, out, _ = said(capsys, "explain", "softmax_ce", "--sample-weight", "2", "--step", "1")
+    assert "z - 1 * gradient: 5.5892" in out
 
 
 def test_the_plot_is_written(capsys, tmp_path):

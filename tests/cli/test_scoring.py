@@ -179,6 +179,13 @@ def test_a_parent_class_is_scored_with_rows_of_its_own(dethead, tmp_path):
     assert dethead("score", *files, "--parent", "vehicle=car,truck", "--json", str(out))[0] == 0
     scored = {one["name"]: one["AP"] for one in json.loads(out.read_text())["per_class"]}
     assert scored == pytest.approx({"car": 1.0, "truck": 0.0, "vehicle": 1.0})
+    status, _, err = dethead("score", *files, "--parent", "vehicle=car,truck", "--parent", "all=vehicle")
+    assert status == 0
+    assert "rows.json: no detection has category id 6 (all): its AP is 0" in err
+    assert "id 5" not in err
+    status, _, err = dethead("score", *files, "--classes", "")
+    assert status == 2
+    assert "the annotation file has no category ''" in err
     status, _, err = dethead("score", *files, "--parent", "vehicle")
     assert status == 2
     assert "must look like vehicle=car,truck" in err

@@ -3,6 +3,7 @@
 import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from evaluation_cases import found, objects
@@ -177,3 +178,53 @@ def test_impossible_values_are_refused_with_their_place(detections, truth, messa
 def test_lists_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match="1 detections for 0 images"):
         CocoEvaluator(["car"]).update([found()], [])
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.int64, np.uint8])
+def test_ids_of_any_integer_type_name_the_same_image(kind):
+    def evaluator(repeats):
+        made = CocoEvaluator(["car"], repeats=repeats)
+        made.update([found([HIT])], [objects(kind(7), [BOX])])
+        return made
+
+    dropped = evaluator("drop")
+    dropped.update([found()], [objects(kind(7), [BOX])])
+    assert dropped.arrays().image_ids.tolist() == [7]
+    with pytest.raises(ValueError, match="image 7 was given twice"):
+        evaluator("refuse").update([found()], [objects(7, [BOX])])
+
+
+@pytest.mark.parametrize("image_id", ["7", 1.5, None, torch.tensor(1.5)])
+def test_an_id_that_is_no_integer_is_refused_at_once(image_id):
+    with pytest.raises(ValueError, match="image_id must be an integer, got "):
+        CocoEvaluator(["car"]).update([found()], [objects(image_id, [BOX])])
+
+
+@pytest.mark.parametrize("crowd", [[], [False, True], [[False]]])
+def test_crowd_flags_of_another_shape_are_refused(crowd):
+    truth = objects(7, [BOX])._replace(crowd=torch.tensor(crowd, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"image 7, objects: 1 labels, but crowd is \("):
+        CocoEvaluator(["car"]).update([found()], [truth])
+
+
+@pytest.mark.parametrize("label", [0.75, math.nan])
+def test_a_label_between_two_classes_is_refused(label):
+    wrong = found([HIT, HIT])._replace(labels=torch.tensor([0.0, label]))
+    with pytest.raises(ValueError, match=f"image 7, detection 1: label {label} is not an integer"):
+        CocoEvaluator(["car"]).update([wrong], [objects(7, [BOX])])
+    whole = found([HIT])._replace(labels=torch.tensor([0.0]))
+    assert score((whole, objects(7, [BOX]))).AP == ONE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"class_names": "car"}, "class_names must be a list of one name or more, got 'car'"),
+        ({"class_names": []}, r"class_names must be a list of one name or more, got \[\]"),
+        ({"class_names": ["a", "a"]}, "class_names has a name twice"),
+        ({"class_names": ["a"], "repeats": "error"}, "repeats must be 'refuse' or 'drop', got 'error'"),
+    ],
+)
+def test_an_evaluator_that_makes_no_sense_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        CocoEvaluator(**arguments)
