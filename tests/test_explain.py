@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from matplotlib.axes import Axes
 
 from dethead import explain, schemes
 from dethead.build import CLASS_SCHEMES
@@ -108,7 +109,7 @@ def test_weights_multiply_and_an_ignored_box_costs_nothing():
 
 @pytest.mark.parametrize("scheme", [schemes.SoftmaxCE(), schemes.Focal(alpha=0.25, gamma=2.0)], ids=repr)
 def test_a_step_down_the_gradient_lowers_the_loss(scheme):
-    step = explain.descend(explain.explain(scheme, (1.0, 2.0, 0.0), 0), 0.5, 0)
+    step = explain.descend(explain.explain(scheme, (1.0, 2.0, 0.0), 0), 0.5)
     assert step.after.loss < step.before.loss
     assert "loss" in str(step)
 
@@ -116,7 +117,7 @@ def test_a_step_down_the_gradient_lowers_the_loss(scheme):
 @pytest.mark.parametrize("options", [{"sample_weight": 2.0}, {"sample_weight": 0.0}, {"ignore": True}])
 def test_a_step_goes_down_the_gradient_that_was_shown(options):
     worked = explain.explain(schemes.SoftmaxCE(), (5.0, 4.0, 2.0), 0, **options)
-    step = explain.descend(worked, 1.0, 0, **options)
+    step = explain.descend(worked, 1.0)
     logits = torch.tensor([5.0, 4.0, 2.0], dtype=torch.float64) - torch.tensor(worked.gradient)
     wanted = torch.nn.functional.cross_entropy(logits, torch.tensor(0)).item()
     factor = 0.0 if options.get("ignore") else options["sample_weight"]
@@ -170,6 +171,19 @@ def test_a_scheme_of_ones_own_is_refused():
 
 def test_the_plot_marks_the_example(tmp_path):
     path = tmp_path / "plot.png"
-    explain.save_plot(explain.explain(schemes.SoftmaxCE(), (5.0, 4.0, 2.0), 0), 0, path)
+    explain.save_plot(explain.explain(schemes.SoftmaxCE(), (5.0, 4.0, 2.0), 0), path)
     assert path.read_bytes()[:4] == b"\x89PNG"
     assert json.dumps(explain.explain(schemes.GHM(), (5.0, 4.0), -1).steps)
+
+
+def test_the_marked_place_is_on_the_curve_of_a_weighted_box_too(tmp_path, monkeypatch):
+    drawn = []
+    plot = Axes.plot
+    monkeypatch.setattr(
+        Axes, "plot", lambda axes, x, y, *a, **k: (drawn.append((x, y)), plot(axes, x, y, *a, **k))[1]
+    )
+    worked = explain.explain(schemes.SoftmaxCE(), (5.0, 4.0, 2.0), 0, sample_weight=2.0)
+    explain.save_plot(worked, tmp_path / "plot.png")
+    assert len(drawn) == 4
+    for (x, curve), ((here,), (value,)) in (drawn[:2], drawn[2:]):
+        assert curve[x.index(here)] == pytest.approx(value)

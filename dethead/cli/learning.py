@@ -79,20 +79,21 @@ def explain(
     worked_by_hand.check_apart(scheme, list(zip(rows, labels, strict=True)), so_far)
     done = []
     for row, one, label in zip(rows, wanted, labels, strict=True):
-        weight: dict[str, Any] = {"sample_weight": sample_weight, "ignore": one == "ignore"}
-        worked = worked_by_hand.explain(scheme, row, label, seen=so_far, **weight)
+        worked = worked_by_hand.explain(
+            scheme, row, label, seen=so_far, sample_weight=sample_weight, ignore=one == "ignore"
+        )
         done.append(worked)
         if json_out:
             continue
         print(worked)
         if step is not None:
-            print(worked_by_hand.descend(worked, step, label, so_far, **weight))
+            print(worked_by_hand.descend(worked, step))
         print()
     if json_out:
         keys = ("steps", "loss", "gradient", "probabilities")
         print(json.dumps([{k: _plain(getattr(one, k)) for k in keys} for one in done], indent=2))
     if plot is not None:
-        worked_by_hand.save_plot(done[0], labels[0], plot, so_far)
+        worked_by_hand.save_plot(done[0], plot)
         print(f"{plot}: loss and gradient over the true logit")
 
 

@@ -1,6 +1,7 @@
 """Works an example through a class scheme, and holds every sum against the library's own loss."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,10 @@ class Explanation(NamedTuple):
     """(C,) d loss / d logit."""
     probabilities: list[float]
     """(C,) what the scheme says of the logits in use."""
+    targets: int | Row
+    """As they were given."""
+    again: "Callable[[Row], Explanation]"
+    """The same box with other logits."""
 
     def __str__(self) -> str:
         """Give a line per step, the classes in columns."""
@@ -109,27 +114,17 @@ def explain(
     if not abs(total - loss) <= AGREEMENT * max(1.0, abs(total)):  # nan agrees with nothing
         raise AssertionError(f"the steps give {total}, the library's loss is {loss}: one of them is wrong")
     assert leaf.grad is not None
-    return Explanation(scheme, lines.steps, loss, leaf.grad[0].tolist(), scheme.probabilities(z).tolist())
+    again = partial(explain, scheme, targets=targets, seen=seen, sample_weight=sample_weight, ignore=ignore)
+    gradient, probabilities = leaf.grad[0].tolist(), scheme.probabilities(z).tolist()
+    return Explanation(scheme, lines.steps, loss, gradient, probabilities, targets, again)
 
 
-def descend(
-    worked: Explanation,
-    rate: float,
-    targets: int | Row,
-    seen: ClassesSeen | None = None,
-    *,
-    sample_weight: float = 1.0,
-    ignore: bool = False,
-) -> Descent:
+def descend(worked: Explanation, rate: float) -> Descent:
     """Take one step down the gradient of a worked example.
 
     Args:
         worked: the example.
         rate: learning rate, above 0.
-        targets: those it was made with.
-        seen: the same.
-        sample_weight: the same.
-        ignore: the same.
 
     Raises:
         ValueError: a rate that is not above 0.
@@ -137,8 +132,7 @@ def descend(
     if not rate > 0:
         raise ValueError(f"the step must be above 0, got {rate}")
     logits = [z - rate * g for z, g in zip(worked.steps[0].values, worked.gradient, strict=True)]
-    after = explain(worked.scheme, logits, targets, seen=seen, sample_weight=sample_weight, ignore=ignore)
-    return Descent(worked, after, rate)
+    return Descent(worked, worked.again(logits), rate)
 
 
 def check_apart(
@@ -167,14 +161,12 @@ def check_apart(
         )
 
 
-def save_plot(worked: Explanation, targets: int | Row, path: Path, seen: ClassesSeen | None = None) -> None:
+def save_plot(worked: Explanation, path: Path) -> None:
     """Draw loss and gradient over the logit of the true class (the first, of several), the others held fixed.
 
     Args:
         worked: the example; its place on the curves is marked.
-        targets: those it was made with.
         path: PNG or another format that matplotlib writes.
-        seen: as in ``explain``.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -183,9 +175,7 @@ def save_plot(worked: Explanation, targets: int | Row, path: Path, seen: Classes
     chosen = int(torch.tensor(worked.steps[1].values).argmax())
     centre = logits[chosen]
     grid = torch.linspace(centre - 8, centre + 8, 321, dtype=torch.float64).tolist()
-    rows = [
-        explain(worked.scheme, [*logits[:chosen], z, *logits[chosen + 1 :]], targets, seen=seen) for z in grid
-    ]
+    rows = [worked.again([*logits[:chosen], z, *logits[chosen + 1 :]]) for z in grid]
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -204,7 +194,7 @@ def save_plot(worked: Explanation, targets: int | Row, path: Path, seen: Classes
         axes.annotate(f"{here:.3f}", (centre, here), textcoords="offset points", xytext=below, color=colour)
     axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     axes.set(
-        title=f"{type(worked.scheme).__name__}, target {_words(targets)}, other logits held",
+        title=f"{type(worked.scheme).__name__}, target {_words(worked.targets)}, other logits held",
         xlabel=f"logit of class {chosen}, z{chosen}",
         ylabel="loss and its slope",
     )

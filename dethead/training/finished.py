@@ -70,7 +70,7 @@ class Evaluated:
     oracles: dict[str, CocoMetrics]
     """With a branch replaced by the truth, by name of the oracle, if they were asked for."""
     images_per_s: float
-    """Reading, detection and suppression, of all processes together."""
+    """Reading, detection, suppression and what else was asked for, of all processes together."""
     is_main: bool
     """Whether this process is the one that has the numbers of all images."""
 
