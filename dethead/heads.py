@@ -14,7 +14,7 @@ from dethead.boxes import at_least_float32
 from dethead.schemes import ClassScheme, Prior
 from dethead.structures import HeadOutput
 
-Norm = Literal["group", "batch", "none"]
+Norm = Literal["group", "batch", "sync", "none"]
 LevelNorm = Literal["shared", "per_level"]
 Towers = Literal["shared", "decoupled"]
 
@@ -39,7 +39,9 @@ class DetectionHead(nn.Module):
         depth: 3x3 convolutions in a tower, 0 for none.
         separable: depthwise 3x3 and pointwise 1x1 in place of a full 3x3 convolution.
         norm: behind each convolution of a tower. "batch" mixes the statistics of all levels, unless each has
-            its own; "group" needs no batch at all, so that one image or many processes train alike.
+            its own; "sync" is the same with the statistics of the batches of all processes
+            (``nn.SyncBatchNorm``). "group" needs no batch at all: it is for few images per process, and
+            one image or many processes train alike.
         towers: "shared", one for all numbers, or "decoupled": one for class logits (and embeddings), another
             of the same size for confidence and box.
         level_norm: "per_level" gives each level normalisation layers of its own behind the convolutions that
@@ -318,10 +320,10 @@ def _tower_block(
 
 
 def _normalisation(channels: int, norm: Norm) -> nn.Module:
-    if norm == "batch":
-        return nn.BatchNorm2d(channels)
+    if norm in ("batch", "sync"):
+        return nn.BatchNorm2d(channels) if norm == "batch" else nn.SyncBatchNorm(channels)
     if norm != "group":
-        raise ValueError(f"norm must be 'group', 'batch' or 'none', got {norm!r}")
+        raise ValueError(f"norm must be 'group', 'batch', 'sync' or 'none', got {norm!r}")
     groups = max(1, channels // CHANNELS_PER_GROUP)
     if channels % groups:
         raise ValueError(f"a width of {channels} does not divide into groups of {CHANNELS_PER_GROUP}")
@@ -344,7 +346,7 @@ def _levels_of_their_own(
     own = level_norm == "per_level"
     if own and (norm == "none" or not depth):
         raise ValueError(
-            "level_norm 'per_level' needs norm 'group' or 'batch' and a depth of at least 1, got "
+            "level_norm 'per_level' needs norm 'group', 'batch' or 'sync' and a depth of at least 1, got "
             f"norm {norm!r} and depth {depth}"
         )
     if (own or box_scale) and (levels is None or levels < 1):

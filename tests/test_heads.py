@@ -66,7 +66,7 @@ def test_images_of_a_batch_stay_apart():
 
 
 @pytest.mark.parametrize("separable", [True, False])
-@pytest.mark.parametrize("norm", ["group", "batch", "none"])
+@pytest.mark.parametrize("norm", ["group", "batch", "sync", "none"])
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_every_kind_of_tower_gives_all_numbers_and_trains_all_parameters(separable, norm, depth):
     head = DetectionHead(16, 2, 3, SoftmaxCE(), width=24, depth=depth, separable=separable, norm=norm)
@@ -74,6 +74,17 @@ def test_every_kind_of_tower_gives_all_numbers_and_trains_all_parameters(separab
     assert output.raw.shape == (2, 2 * (24 + 6), 3 + 5)
     output.raw.square().sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in head.parameters())
+
+
+def test_statistics_over_all_processes_are_those_of_the_batch_where_there_is_one_process():
+    features, outputs = maps(), []
+    for norm in ("batch", "sync"):
+        torch.manual_seed(3)
+        head = DetectionHead(16, 2, 3, SoftmaxCE(), norm=norm, level_norm="per_level", levels=len(features))
+        norms = [one for one in head.modules() if isinstance(one, torch.nn.SyncBatchNorm)]
+        assert len(norms) == (0 if norm == "batch" else 2 * len(features))
+        outputs.append(head(features).raw)
+    assert torch.equal(*outputs)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +305,7 @@ def test_a_batch_without_images_gives_none():
         ({"confidence_prior": 0.0}, r"confidence_prior must be in \(0, 1\), got 0.0"),
         ({"confidence_prior": 1.0}, r"confidence_prior must be in \(0, 1\), got 1.0"),
         ({"width": 25}, "a width of 25 does not divide"),
-        ({"norm": "layer"}, "'group', 'batch' or 'none', got 'layer'"),
+        ({"norm": "layer"}, "'group', 'batch', 'sync' or 'none', got 'layer'"),
         ({"class_prior": (0.5, 0.4, 0.3)}, "sum to 1"),
     ],
 )

@@ -42,9 +42,10 @@ class TaskAlignedAssigner:
             IGNORE.
         use_confidence: False where the confidence is not taught: s is the probability alone then, and 1
             where the class is unknown.
-        min_side: in the finest strides: while anchors are looked for, shorter sides of a box count as so
-            long. Above 1 no box lies between the centres of the finest level. Not with ``LTRBCodec``, which
-            reaches no box that its anchor is centred outside of.
+        min_side: in the finest strides: a box in which no anchor is centred is looked for as if shorter sides
+            were so long. Above 1 no box goes without for lying between the centres of the finest level. Other
+            boxes are looked for as they are, however small. Not with ``LTRBCodec``, which reaches no box that
+            its anchor is centred outside of.
 
     Source: Feng et al. 2021 (TOOD), https://arxiv.org/abs/2108.07755, section 3.2.
     """
@@ -87,8 +88,9 @@ class TaskAlignedAssigner:
     def _match(self, centers: Centers, pairs: "_Pairs", shortest: float) -> Tensor:
         """(A,) the box each anchor answers for, -1 for none."""
         claims = Claims(centers.count, pairs.seen.boxes)
-        for start, some in box_chunks(_with_sides(pairs.boxes, shortest), centers.count):
-            row, anchors = centers.mask(centers.inside(some)).nonzero().unbind(dim=1)
+        for start, some in box_chunks(pairs.boxes, centers.count):
+            inside = _inside(centers, some, shortest)
+            row, anchors = inside.nonzero().unbind(dim=1)
             overlaps = pairs.overlaps(row + start, anchors)
             alignment = self._log_alignment(pairs.scores(row + start, anchors), overlaps)
             taken = cheapest_pairs(row, -alignment, row.new_full((len(some),), self.top_k))
@@ -132,6 +134,18 @@ class _Pairs(NamedTuple):
         labelled = self.labels.weights.any(dim=1)
         scores = classes.where(labelled[box], 1.0)
         return scores * self.seen.confidence[anchors] if self.use_confidence else scores
+
+
+def _inside(centers: Centers, boxes: Tensor, shortest: float) -> Tensor:
+    """(N, A) bool: which anchors are centred inside which box; a box with none is taken as larger."""
+    inside = centers.mask(centers.inside(boxes))
+    if not shortest:
+        return inside
+    # Those alone: of a box that has anchors, more of them, off the box, are positives that teach nothing.
+    empty = (~inside.any(dim=1)).nonzero()[:, 0]
+    if len(empty):
+        inside[empty] = centers.mask(centers.inside(_with_sides(boxes[empty], shortest)))
+    return inside
 
 
 def _with_sides(boxes: Tensor, shortest: float) -> Tensor:

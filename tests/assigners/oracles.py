@@ -210,15 +210,25 @@ def alignment(scene: Scene, row: int, anchor: int, alpha: float, beta: float, co
 
 
 def task_aligned(
-    scene: Scene, k: int = 13, alpha: float = 1.0, beta: float = 6.0, confident: bool = True
+    scene: Scene,
+    k: int = 13,
+    alpha: float = 1.0,
+    beta: float = 6.0,
+    confident: bool = True,
+    min_side: float = 0.0,
 ) -> Answer:
-    """Feng et al. 2021, section 3.2."""
+    """Feng et al. 2021, section 3.2; a box with no centre inside is looked for as if it were larger."""
     claims: dict[int, int] = {}
     for row, box in enumerate(scene.boxes):
+        x, y = center(box)
+        shortest = min_side * min(scene.strides)
+        half = [max(box[2 + axis] - box[axis], shortest) / 2 for axis in (0, 1)]
+        larger = [x - half[0], y - half[1], x + half[0], y + half[1]]
+        area_looked_in = box if any(inside(anchor, box) for anchor in scene.anchors) else larger
         metric = {
             i: alignment(scene, row, i, alpha, beta, confident)
             for i, anchor in enumerate(scene.anchors)
-            if inside(anchor, box)
+            if inside(anchor, area_looked_in)
         }
         for i in sorted((i for i in metric if metric[i] > 0), key=lambda i, t=metric: (-t[i], i))[:k]:
             if i not in claims or overlap(scene.seen[i], box) > overlap(

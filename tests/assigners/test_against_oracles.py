@@ -40,6 +40,10 @@ CASES = {
         TaskAlignedAssigner(use_confidence=False),
         partial(oracles.task_aligned, confident=False),
     ),
+    "task-aligned-of-small-boxes": (
+        TaskAlignedAssigner(min_side=1.5),
+        partial(oracles.task_aligned, min_side=1.5),
+    ),
 }
 
 

@@ -129,11 +129,11 @@ def test_a_small_box_looks_for_anchors_as_if_it_were_larger_and_is_matched_as_it
     assert got.overlaps[0].tolist() == [2 / 32 if row == 0 else 0 for row in matched]
 
 
-def test_a_box_of_a_stride_or_more_is_looked_for_as_it_is():
-    seen = overlapping(1, 1, 1, 1)
-    truth = {"boxes": ([3.0, 0, 29, 8],)}
-    plain = assign(TaskAlignedAssigner(), seen, [0.5] * 4, **truth)
-    assert assign(TaskAlignedAssigner(min_side=1.0), seen, [0.5] * 4, **truth).matched.equal(plain.matched)
+def test_a_box_with_an_anchor_inside_is_looked_for_as_it_is_however_small():
+    seen = torch.tensor([[0.0, 0, 32, 8]] * 4)
+    boxes = ([11.0, 0, 13, 8], [21.0, 0, 23, 8])  # the first around the second centre, the other between two
+    got = assign(TaskAlignedAssigner(min_side=1.1), seen, [0.5] * 4, boxes=boxes, targets=((1.0, 0.0),) * 2)
+    assert got.matched.tolist() == [[-1, 0, 1, -1]]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ class Head(Section):
     depth: Natural = 2
     """Convolutions in the tower."""
     separable: bool = False
-    norm: Literal["group", "batch", "none"] = "group"
+    norm: Literal["group", "batch", "sync", "none"] = "group"
+    """sync: batch normalisation with statistics over all processes. group is for few images per process."""
     towers: Literal["shared", "decoupled"] = "shared"
     """decoupled: a tower for the class logits, and another for confidence and box."""
     level_norm: Literal["shared", "per_level"] = "shared"
