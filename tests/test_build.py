@@ -180,7 +180,11 @@ ROAD = {
     "head.prediction": (2, -112.7737650149, 307.4896993445),
 }
 """Tensors, their sum and their sum of squares, in each part of road_softmax_ce, as of its first version."""
-FIRST_VERSION = ("backbone.weights=null", "anchors.scales=[1.0, 1.2599, 1.5874]", "head.towers=shared")
+FIRST_VERSION = (
+    "backbone.weights=null",
+    "anchors.scales=[1.0, 1.2599, 1.5874]",
+    *("head.towers=shared", "head.norm=group", "head.level_norm=shared"),
+)
 
 
 def test_a_config_starts_from_the_weights_that_it_always_started_from():
@@ -228,7 +232,7 @@ def test_a_run_with_every_option_of_neck_and_head_is_written_and_read_back(tmp_p
         (["neck.name=pan"], r"neck: a path needs a backbone of at least 2 maps, got strides \(8,\)"),
         (
             ["head.level_norm=per_level", "head.norm=none"],
-            "head: level_norm 'per_level' needs norm 'group' or",
+            "head: level_norm 'per_level' needs norm 'group', 'batch' or 'sync'",
         ),
         (["head.towers=decoupled", "head.depth=0"], "head: towers 'decoupled' needs a depth of at least 1"),
     ],
