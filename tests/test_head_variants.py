@@ -273,7 +273,7 @@ def _loss(output, one_pass):
         ({"towers": "two"}, "towers must be 'shared' or 'decoupled', got 'two'"),
         ({"towers": "decoupled", "depth": 0}, "towers 'decoupled' needs a depth of at least 1, got 0"),
         ({"level_norm": "own"}, "level_norm must be 'shared' or 'per_level', got 'own'"),
-        ({"level_norm": "per_level", "norm": "none"}, "needs norm 'group', 'batch' or 'sync' .* got norm 'none'"),
+        ({"level_norm": "per_level", "norm": "none"}, "'group', 'batch' or 'sync' .* got norm 'none'"),
         ({"level_norm": "per_level", "depth": 0}, "a depth of at least 1, got norm 'group' and depth 0"),
         ({"level_norm": "per_level", "levels": None}, "need levels, at least 1, got None"),
         ({"box_scale": True, "levels": 0}, "need levels, at least 1, got 0"),
