@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from dethead.anchors import AnchorGrid
 from dethead.backbones import fold_batch_norm
+from dethead.heads import DetectionHead
 from dethead.structures import Anchors, HeadOutput
 
 
@@ -73,6 +74,8 @@ class Detector(nn.Module):
         Args:
             image_size: (height, width) in px of some images to come; one of zeros is looked at.
         """
-        plain = Detector(self.backbone, self.head, self.grid)
+        # Heads of users need not know this.
+        head = self.head.with_own_convolutions() if isinstance(self.head, DetectionHead) else self.head
+        plain = Detector(self.backbone, head, self.grid)
         plain.pixel_mean, plain.pixel_std = self.pixel_mean, self.pixel_std
         return fold_batch_norm(plain, self.pixel_mean.new_zeros(1, 3, *image_size))
