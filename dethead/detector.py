@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from dethead.anchors import AnchorGrid
 from dethead.backbones import fold_batch_norm
-from dethead.heads import DetectionHead
 from dethead.structures import Anchors, HeadOutput
 
 
@@ -67,15 +66,13 @@ class Detector(nn.Module):
     def for_detection(self, image_size: Sequence[int]) -> "Detector":
         """Give a copy that finds the same objects in less time; this detector stays as it is.
 
-        Its batch normalisation is part of the convolutions (``fold_batch_norm``), and what a training wraps
-        around a detector is left off. It is in evaluation mode, without gradients, with a state dict of its
-        own kind.
+        Batch normalisation is part of the convolutions (``fold_batch_norm``), but where each level has its
+        own, and what a training wraps around a detector is left off. The copy is in evaluation mode, without
+        gradients, with a state dict of its own kind.
 
         Args:
             image_size: (height, width) in px of some images to come; one of zeros is looked at.
         """
-        # Heads of users need not know this.
-        head = self.head.with_own_convolutions() if isinstance(self.head, DetectionHead) else self.head
-        plain = Detector(self.backbone, head, self.grid)
+        plain = Detector(self.backbone, self.head, self.grid)
         plain.pixel_mean, plain.pixel_std = self.pixel_mean, self.pixel_std
         return fold_batch_norm(plain, self.pixel_mean.new_zeros(1, 3, *image_size))

@@ -1,6 +1,5 @@
 """Heads: feature maps in, HeadOutput out. No loss, no decoding, no thresholds."""
 
-import copy
 import math
 import zlib
 from collections.abc import Sequence
@@ -170,19 +169,6 @@ class DetectionHead(nn.Module):
         directions = F.normalize(at_least_float32(self._per_anchor(embeddings)), dim=-1)
         return HeadOutput(raw, directions)
 
-    def with_own_convolutions(self) -> "DetectionHead":
-        """Give this head with a convolution of its own in front of each level's own normalisation.
-
-        It computes the same, from the same parameters, and is for inference: a convolution that feeds one
-        normalisation can take it in (``fold_batch_norm``), one that feeds several cannot.
-        """
-        head = copy.copy(self)
-        head._modules = {
-            name: _separated(part) if isinstance(part, _ByLevel) else part
-            for name, part in self._modules.items()
-        }
-        return head
-
     @property
     def class_rows(self) -> Tensor:
         """(anchors_per_cell * C, width) weights that make class logits, attached to the parameter.
@@ -312,22 +298,6 @@ class _ByLevel(nn.Sequential):
             else:
                 features = (layer[level] if isinstance(layer, nn.ModuleList) else layer)(features)
         return features
-
-
-def _separated(layers: _ByLevel) -> _ByLevel:
-    """Give each level a convolution of its own in front of its own normalisation, of the same parameters."""
-    parts = [_separated(layer) if isinstance(layer, _ByLevel) else layer for layer in layers]
-    for index, (layer, behind) in enumerate(pairwise(parts)):
-        if isinstance(layer, nn.Conv2d) and isinstance(behind, nn.ModuleList):
-            parts[index] = nn.ModuleList(_alias(layer) for _ in behind)
-    return _ByLevel(*parts)
-
-
-def _alias(layer: nn.Conv2d) -> nn.Conv2d:
-    """Another layer with the same parameters; what becomes of one layer's does not change the other's."""
-    alias = copy.copy(layer)
-    alias._parameters = dict(layer._parameters)
-    return alias
 
 
 def _tower_block(

@@ -117,28 +117,6 @@ def test_the_copy_for_detection_has_no_normalisation_and_the_same_output(normali
     torch.testing.assert_close(copy(images).raw, normalising(images).raw)
 
 
-@pytest.mark.parametrize("separable", [False, True])
-def test_normalisation_by_level_is_in_the_copy_for_detection_too(separable):
-    options = {"norm": "batch", "towers": "decoupled", "level_norm": "per_level", "separable": separable}
-    head = DetectionHead(3, 2, 3, SoftmaxCE(), depth=2, levels=2, **options)
-    norms = [one for one in head.modules() if isinstance(one, nn.BatchNorm2d)]
-    for norm in norms:
-        torch.nn.init.normal_(norm.running_mean)
-        torch.nn.init.uniform_(norm.running_var, 0.5, 2.0)
-        torch.nn.init.normal_(norm.bias)
-        torch.nn.init.uniform_(norm.weight, 0.5, 2.0)
-    detector = Detector(MeanPixels(), head, GRID).eval().double()
-    before = {name: value.clone() for name, value in detector.state_dict().items()}
-    images = torch.randint(256, (2, 3, 16, 24), dtype=torch.uint8)
-    folded = detector.for_detection((16, 24))
-    assert len(norms) == 8
-    assert not [one for one in folded.modules() if isinstance(one, nn.BatchNorm2d)]
-    torch.testing.assert_close(folded(images).raw, detector(images).raw)
-    after = detector.state_dict()
-    assert list(after) == list(before)
-    assert all(torch.equal(after[name], value) for name, value in before.items())
-
-
 def test_the_copy_for_detection_places_the_same_anchors(normalising):
     found, wanted = normalising.for_detection((16, 24)).anchors((16, 24)), normalising.anchors((16, 24))
     assert torch.equal(found.boxes, wanted.boxes)
