@@ -370,6 +370,7 @@ class Trainer:
                 f"backbone.frozen_stages {backbone.frozen_stages} stay at random weights: give --weights, "
                 "or set it to 0 to train them"
             )
+        self._announce_a_long_average()
         by_class = table(self.run, self.data.train.coco)
         if by_class is not None and self.accelerator.is_main_process:
             Console(width=None if sys.stdout.isatty() else 100).print(by_class)
@@ -378,6 +379,19 @@ class Trainer:
             f"{self.settings.epochs} epochs of {self.steps_per_epoch} steps of {self.settings.batch_size} "
             f"images on {self.accelerator.num_processes} x {self.accelerator.device}"
         )
+
+    def _announce_a_long_average(self) -> None:
+        """Say so where the average of the weights reaches back beyond the plain epochs at the end."""
+        ema, augment = self.settings.ema, self.run.data.augment
+        plain = augment.last_epochs_plain * self.steps_per_epoch
+        if ema is None or not plain or not (augment.mosaic or augment.mixup or augment.jitter):
+            return
+        if 1 / (1 - ema.decay) > plain:
+            self.say(
+                f"training.ema.decay {ema.decay} averages over the last {1 / (1 - ema.decay):.0f} steps, but "
+                f"data.augment.last_epochs_plain {augment.last_epochs_plain} are only {plain}: most of what is "
+                f"scored is still of mosaics, mixup or jitter; {1 - 2 / max(plain, 4):.4g} or less would not be"
+            )
 
     def parameters(self) -> int:
         """Count the numbers that are trained or frozen."""
