@@ -94,12 +94,16 @@ class AblationResults:
         return tables
 
 
-def read_results(out: Path, data: Path | None = None) -> AblationResults:
+def read_results(
+    out: Path, data: Path | None = None, *, annotations: Path | None = None, images: Path | None = None
+) -> AblationResults:
     """Read the folder of an ablation, however far it is.
 
     Args:
         out: what ``dethead ablate`` was given as ``--out``.
         data: the data folder; None: where it was when the ablation started.
+        annotations: the annotation file of val, wherever it is, in place of the one found.
+        images: the folder of its images, likewise.
 
     Raises:
         RunFolderError: no ablation was started there.
@@ -116,12 +120,14 @@ def read_results(out: Path, data: Path | None = None) -> AblationResults:
     # Looked at once: a run that ends while the others are read counts as one that still trains.
     statuses = {path: read_status(path) for _, path in folders}
     scored = [path for path, status in statuses.items() if _is_scored(path, status)]
-    coco, images = _read_truth(plan, made_of, data, scored[0]) if scored else (None, None)
+    split = _find_val(made_of["val"], data, annotations, images) if scored else None
+    coco = None if split is None else _read_truth(plan, split, made_of["val"]["sha256"], scored[0])
     runs = tuple(
         _read_run(planned, path, statuses[path], coco if path in scored else None)
         for planned, path in folders
     )
-    return AblationResults(plan, runs, coco, images, made_of, _others(folder, statuses))
+    shown = split.images if split is not None and split.images.is_dir() else None
+    return AblationResults(plan, runs, coco, shown, made_of, _others(folder, statuses))
 
 
 def _others(folder: AblationFolder, planned: Collection[Path]) -> tuple[str, ...]:
@@ -158,32 +164,32 @@ def _read_run(planned: PlannedRun, path: Path, status: Status, coco: CocoSet | N
     )
 
 
-def _read_truth(
-    plan: Plan, made_of: dict[str, Any], data: Path | None, scored: Path
-) -> tuple[CocoSet, Path | None]:
+def _read_truth(plan: Plan, split: Split, sha256: str, scored: Path) -> CocoSet:
     """Read the validation set with the classes of the runs; all runs of an ablation have the same."""
-    split = _find_val(made_of["val"], data)
-    if sha256_of(split.annotations) != made_of["val"]["sha256"]:
+    if sha256_of(split.annotations) != sha256:
         raise DataError(f"{split.annotations}: is not the file that the runs were scored against")
     names = tuple(one["name"] for one in _read_json(RunFolder(scored).metrics)["last"]["per_class"])
-    coco = open_split(plan.variant(plan.baseline).run, split, names).coco
-    return coco, split.images if split.images.is_dir() else None
+    return open_split(plan.variant(plan.baseline).run, split, names).coco
 
 
-def _find_val(recorded: dict[str, str], data: Path | None) -> Split:
+def _find_val(
+    recorded: dict[str, str], data: Path | None, annotations: Path | None, images: Path | None
+) -> Split:
     """Find the annotations, and where their images should be: without images there still is a report."""
+    if images is not None and not images.is_dir():
+        raise DataError(f"{images}: no such image folder")
     if data is None:
-        split = Split(Path(recorded["annotations"]), Path(recorded["images"]))
+        split = Split(annotations or Path(recorded["annotations"]), images or Path(recorded["images"]))
         if not split.annotations.is_file():
-            raise DataError(
-                f"{split.annotations}: is not there any more; say where the data folder is with --data"
-            )
+            where = "no such annotation file" if annotations else "is not there any more"
+            raise DataError(f"{split.annotations}: {where}; say where it is with --data or --val-annotations")
         return split
     try:
-        return find_split(data, "val")
+        return find_split(data, "val", annotations=annotations, images=images)
     except DataError:
         # Without images the annotations are enough; without annotations this one says what was looked for.
-        return find_split(data, "val", images=data)._replace(images=data / "images")
+        found = find_split(data, "val", annotations=annotations, images=data)
+        return found._replace(images=images or data / "images")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

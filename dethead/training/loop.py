@@ -388,9 +388,9 @@ class Trainer:
             return
         if 1 / (1 - ema.decay) > plain:
             self.say(
-                f"training.ema.decay {ema.decay} averages over the last {1 / (1 - ema.decay):.0f} steps, but "
-                f"data.augment.last_epochs_plain {augment.last_epochs_plain} are only {plain}: most of what is "
-                f"scored is still of mosaics, mixup or jitter; {1 - 2 / max(plain, 4):.4g} or less would not be"
+                f"training.ema.decay {ema.decay} averages the last {1 / (1 - ema.decay):.0f} steps, and only "
+                f"{plain} of them (data.augment.last_epochs_plain {augment.last_epochs_plain}) are without "
+                f"mosaics, mixup and jitter; with {1 - 2 / max(plain, 4):.4g} or less most would be"
             )
 
     def parameters(self) -> int:

@@ -408,6 +408,20 @@ def test_the_command_prints_the_answer_and_where_the_report_is(tmp_path, data, c
     assert said[-1] == f"{out}/report.html, report.md, results.json, results.csv"
 
 
+def test_the_command_reads_the_truth_where_it_is_told_to(tmp_path, data, capsys):
+    moved = shutil.copytree(data, tmp_path / "data")
+    out = make_ablation(tmp_path, moved, seeds="2")
+    named = (moved / "annotations" / "instances_val.json").rename(tmp_path / "labels.json")
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", str(out)])
+    assert stopped.value.code == 2
+    assert "say where it is with --data or --val-annotations" in capsys.readouterr().err.replace("\n", " ")
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", str(out), "--val-annotations", str(named), "--val-images", str(moved / "images")])
+    assert stopped.value.code == 0
+    assert "report.html" in capsys.readouterr().out
+
+
 def test_the_command_refuses_a_folder_without_an_ablation(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["report", str(tmp_path)])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from report_cases import ERROR, edit_json, folder_of, make_ablation
@@ -108,6 +109,30 @@ def test_truth_elsewhere_is_found_by_its_data_folder(out, data, tmp_path):
     edit_json(out / "data.json", lambda made_of: made_of["val"].update(annotations="/not/there.json"))
     results = read_results(out, moved)
     assert (results.coco.path.parents[1], results.images) == (moved, moved / "images")
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+def test_truth_under_another_name_is_read_where_one_says_it_is(out, data, tmp_path, with_data):
+    moved = shutil.copytree(data, tmp_path / "moved")
+    named = (moved / "annotations" / "instances_val.json").rename(moved / "annotations" / "labels.json")
+    pictures = (moved / "images").rename(moved / "jpg")
+    edit_json(out / "data.json", lambda made_of: made_of["val"].update(annotations="/not/there.json"))
+    results = read_results(out, moved if with_data else None, annotations=named, images=pictures)
+    assert (results.coco.path, results.images) == (named, pictures)
+    assert len(results.finished) == 4
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"annotations": Path("/no/such.json")}, "/no/such.json: no such annotation file"),
+        ({"images": Path("/no/such")}, "/no/such: no such image folder"),
+    ],
+)
+@pytest.mark.parametrize("with_data", [True, False])
+def test_a_named_place_of_the_truth_that_is_not_there_is_refused(out, data, with_data, named, message):
+    with pytest.raises(DataError, match=message):
+        read_results(out, data if with_data else None, **named)
 
 
 def test_other_truth_than_the_runs_were_scored_against_is_refused(out, tmp_path):

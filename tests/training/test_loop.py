@@ -134,15 +134,16 @@ def test_without_an_average_the_weights_themselves_are_kept(tiny_data, tmp_path)
     assert all(torch.equal(last[key], best[key]) for key in last)
 
 
-@pytest.mark.parametrize(("decay", "said"), [(0.8, True), (0.7, False)])  # the last 5 and 3.3 of 4 plain steps
+@pytest.mark.parametrize(("decay", "said"), [(0.8, True), (0.7, False)])  # the last 5 and 3.3 steps
 def test_an_average_longer_than_the_plain_epochs_is_named(tiny_data, tmp_path, capsys, decay, said):
     plain = ("data.augment.mosaic=1.0", "data.augment.last_epochs_plain=2")
     made = trainer(tiny_data, tmp_path, *plain, f"training.ema.decay={decay}")
     assert made.steps_per_epoch == 2
     made._announce()
     text = capsys.readouterr().out
-    assert ("training.ema.decay 0.8 averages over the last 5 steps" in text) is said
-    assert ("last_epochs_plain 2 are only 4" in text) is said
+    assert ("training.ema.decay 0.8 averages the last 5 steps" in text) is said
+    assert ("only 4 of them (data.augment.last_epochs_plain 2)" in text) is said
+    assert ("with 0.5 or less" in text) is said
 
 
 def test_no_average_no_mosaics_or_no_plain_epochs_and_nothing_is_said_of_them(tiny_data, tmp_path, capsys):

@@ -37,18 +37,27 @@ class ReportFiles(NamedTuple):
         return "\n".join([*self.answer, f"{self.html}, {names}"])
 
 
-def build_report(out: Path, data: Path | None = None, *, resamples: int = RESAMPLES) -> ReportFiles:
+def build_report(
+    out: Path,
+    data: Path | None = None,
+    *,
+    annotations: Path | None = None,
+    images: Path | None = None,
+    resamples: int = RESAMPLES,
+) -> ReportFiles:
     """Report what is in the folder of an ablation, also while some of its runs still train.
 
     Args:
         out: the folder.
         data: the data folder; None: where it was when the ablation started.
+        annotations: the annotation file of val, wherever it is, in place of the one found.
+        images: the folder of its images, likewise.
         resamples: of the images, for the intervals.
 
     Raises:
         RunFolderError, DataError, ValueError: see ``read_results``.
     """
-    results = read_results(out, data)
+    results = read_results(out, data, annotations=annotations, images=images)
     return write_report(results, compare(results, resamples), out)
 
 
