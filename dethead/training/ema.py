@@ -6,6 +6,8 @@ import math
 import torch
 from torch import nn
 
+from dethead.config import Run
+
 
 class WeightAverage:
     """Keeps a running average of a module's parameters and buffers in a copy of it.
@@ -38,3 +40,18 @@ class WeightAverage:
             else:
                 average.copy_(current[name])  # counters, such as BatchNorm's, are not averaged
         torch._foreach_lerp_(averages, values, 1 - decay)
+
+
+def remark_on_length(run: Run, steps_per_epoch: int) -> str | None:
+    """Give a line for a run whose average reaches back beyond the plain epochs at its end, else None."""
+    ema, augment = run.training.ema, run.data.augment
+    plain = augment.last_epochs_plain * steps_per_epoch
+    if ema is None or not plain or not (augment.mosaic or augment.mixup or augment.jitter):
+        return None
+    if 1 / (1 - ema.decay) <= plain:
+        return None
+    return (
+        f"training.ema.decay {ema.decay} averages the last {1 / (1 - ema.decay):.0f} steps, and only {plain} "
+        f"of them (data.augment.last_epochs_plain {augment.last_epochs_plain}) are without mosaics, mixup "
+        f"and jitter; with {1 - 2 / max(plain, 4):.4g} or less most would be"
+    )

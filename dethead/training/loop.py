@@ -28,7 +28,7 @@ from dethead.running import RunningState, add_seen
 from dethead.structures import Anchors, Assignment, Batch, ClassesSeen, HeadOutput, LossTerms
 from dethead.training import checkpoint, run_state
 from dethead.training.by_class import table
-from dethead.training.ema import WeightAverage
+from dethead.training.ema import WeightAverage, remark_on_length
 from dethead.training.environment import environment
 from dethead.training.fine_tuning import take_weights
 from dethead.training.inputs import Inputs, RunData, describe, input_sizes
@@ -370,7 +370,7 @@ class Trainer:
                 f"backbone.frozen_stages {backbone.frozen_stages} stay at random weights: give --weights, "
                 "or set it to 0 to train them"
             )
-        self._announce_a_long_average()
+        self.say(remark_on_length(self.run, self.steps_per_epoch))
         by_class = table(self.run, self.data.train.coco)
         if by_class is not None and self.accelerator.is_main_process:
             Console(width=None if sys.stdout.isatty() else 100).print(by_class)
@@ -380,26 +380,13 @@ class Trainer:
             f"images on {self.accelerator.num_processes} x {self.accelerator.device}"
         )
 
-    def _announce_a_long_average(self) -> None:
-        """Say so where the average of the weights reaches back beyond the plain epochs at the end."""
-        ema, augment = self.settings.ema, self.run.data.augment
-        plain = augment.last_epochs_plain * self.steps_per_epoch
-        if ema is None or not plain or not (augment.mosaic or augment.mixup or augment.jitter):
-            return
-        if 1 / (1 - ema.decay) > plain:
-            self.say(
-                f"training.ema.decay {ema.decay} averages the last {1 / (1 - ema.decay):.0f} steps, and only "
-                f"{plain} of them (data.augment.last_epochs_plain {augment.last_epochs_plain}) are without "
-                f"mosaics, mixup and jitter; with {1 - 2 / max(plain, 4):.4g} or less most would be"
-            )
-
     def parameters(self) -> int:
         """Count the numbers that are trained or frozen."""
         return sum(parameter.numel() for parameter in self.detector.parameters())
 
-    def say(self, text: str) -> None:
-        """Print a line, on the first process."""
-        if self.accelerator.is_main_process:
+    def say(self, text: str | None) -> None:
+        """Print a line, if there is one, on the first process."""
+        if text is not None and self.accelerator.is_main_process:
             print(text, flush=True)
 
     @contextmanager
