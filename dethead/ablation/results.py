@@ -189,7 +189,7 @@ def _find_val(
     except DataError:
         # Without images the annotations are enough; without annotations this one says what was looked for.
         found = find_split(data, "val", annotations=annotations, images=data)
-        return found._replace(images=images or data / "images")
+        return found._replace(images=data / "images")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

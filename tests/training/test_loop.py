@@ -137,7 +137,7 @@ def test_without_an_average_the_weights_themselves_are_kept(tiny_data, tmp_path)
 @pytest.mark.parametrize(("decay", "said"), [(0.8, True), (0.7, False)])  # the last 5 and 3.3 steps
 def test_an_average_longer_than_the_plain_epochs_is_named(tiny_data, tmp_path, capsys, decay, said):
     plain = ("data.augment.mosaic=1.0", "data.augment.last_epochs_plain=2")
-    made = trainer(tiny_data, tmp_path, *plain, f"training.ema.decay={decay}")
+    made = trainer(tiny_data, tmp_path, *plain, "training.epochs=3", f"training.ema.decay={decay}")
     assert made.steps_per_epoch == 2
     made._announce()
     text = capsys.readouterr().out
@@ -146,10 +146,17 @@ def test_an_average_longer_than_the_plain_epochs_is_named(tiny_data, tmp_path, c
     assert ("with 0.5 or less" in text) is said
 
 
-def test_no_average_no_mosaics_or_no_plain_epochs_and_nothing_is_said_of_them(tiny_data, tmp_path, capsys):
-    mosaics, plain = "data.augment.mosaic=1.0", "data.augment.last_epochs_plain=2"
-    for settings in ((mosaics, plain, "training.ema=null"), (plain,), (mosaics,)):
-        trainer(tiny_data, tmp_path, *settings)._announce()
+@pytest.mark.parametrize(
+    "change",
+    ["training.ema=null", "data.augment.mosaic=0.0", "data.augment.last_epochs_plain=0", "training.epochs=2"],
+)
+def test_without_average_mosaics_or_an_end_of_plain_epochs_nothing_is_said(
+    tiny_data, tmp_path, capsys, change
+):
+    settings = ["data.augment.mosaic=1.0", "data.augment.last_epochs_plain=2", "training.epochs=3"]
+    trainer(tiny_data, tmp_path, *settings)._announce()
+    assert "training.ema.decay" in capsys.readouterr().out
+    trainer(tiny_data, tmp_path, *settings, change)._announce()
     assert "training.ema.decay" not in capsys.readouterr().out
 
 
