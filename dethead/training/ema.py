@@ -48,12 +48,12 @@ def remark_on_length(run: Run, steps_per_epoch: int) -> str | None:
     changes = augment.mosaic or augment.mixup or augment.jitter
     if ema is None or not changes or not 0 < augment.last_epochs_plain < run.training.epochs:
         return None
-    plain = augment.last_epochs_plain * steps_per_epoch
-    if 1 / (1 - ema.decay) <= plain:
+    length, plain = 1 / (1 - ema.decay), augment.last_epochs_plain * steps_per_epoch
+    if length <= plain:
         return None
     enough = 1 - 2 / max(plain, 4)  # half as long as the plain steps; of few steps at least two
     return (
-        f"training.ema.decay {ema.decay} averages the last {1 / (1 - ema.decay):.0f} steps, and only {plain} "
+        f"training.ema.decay {ema.decay} averages the last {length:.0f} steps, and only {plain} "
         f"of them (data.augment.last_epochs_plain {augment.last_epochs_plain}) are without mosaics, mixup "
         f"and jitter; with {enough:.4g} or less most would be"
     )
