@@ -135,6 +135,31 @@ def test_a_mistake_is_named_by_file_key_value_and_what_is_allowed(override, plac
     assert "\n" not in said
 
 
+ONE_CELL = ("head={norm: batch, depth: 1}", "training.batch_size=1", "data.image_size=[8, 8]")
+
+
+@pytest.mark.parametrize(
+    ("others", "size"),
+    [
+        ((), "[8, 8]"),
+        (("training.batch_size=4", "training.accumulate=4"), "[8, 8]"),
+        (("data.image_size=[16, 16]", "data.multi_scale=[[16, 16], [8, 8]]"), "[8, 8]"),
+        (("data.image_size=[16, 16]", "neck.extra_levels=1", "anchors.sizes=[24, 48]"), "[16, 16]"),
+    ],
+)
+def test_batch_normalisation_of_one_cell_of_one_image_is_refused(others, size):
+    said = refused(*ONE_CELL, *others)
+    assert "top level: head.norm 'batch' has a single value to normalise" in said
+    assert f"{size} px has one cell" in said
+
+
+@pytest.mark.parametrize(
+    "other", ["training.batch_size=2", "data.image_size=[8, 16]", "head.norm=group", "head.depth=0"]
+)
+def test_batch_normalisation_of_two_values_is_not(other):
+    load_run(*ONE_CELL, other)
+
+
 def test_every_mistake_of_a_file_has_its_line():
     lines = refused("training.epochs=0", "data.augment.flip=2.0", "class_scheme.name=softmax").splitlines()
     assert [line.split(": ")[1] for line in lines] == [

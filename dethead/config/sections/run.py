@@ -101,3 +101,20 @@ class Run(Section):
                 f"(strides {self.backbone.strides} and {self.neck.extra_levels} extra)"
             )
         return self
+
+    @model_validator(mode="after")
+    def _several_values_to_normalise(self) -> Self:
+        """The head normalises each level by itself, and PyTorch refuses one cell of one image."""
+        images = self.training.batch_size // self.training.accumulate
+        if self.head.norm not in ("batch", "sync") or not self.head.depth or images > 1:
+            return self
+        stride = self.backbone.strides[-1] * 2**self.neck.extra_levels
+        for size in self.data.input_sizes(self.backbone.strides[-1]):
+            if max(size) <= stride:
+                raise ValueError(
+                    f"head.norm {self.head.norm!r} has a single value to normalise where an image of "
+                    f"{list(size)} px has one cell of stride {stride} and training.batch_size "
+                    f"{self.training.batch_size} with accumulate {self.training.accumulate} leaves one image "
+                    "at a time; give more images, larger ones, or norm 'group'"
+                )
+        return self
