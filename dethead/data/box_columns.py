@@ -173,8 +173,8 @@ def _first_invalid(
     return DataError(
         f"{path}: annotation {record.id} of image {image.id} ({image.file_name}, {image.width} px wide, "
         f"{image.height} px high): box {[*record.box]} (x, y, width, height) is invalid: {reason}; "
-        f"{int(invalid.sum())} invalid boxes in all. Correct them, or set invalid_boxes to 'drop'"
-        " to train without them"
+        f"{int(invalid.sum())} invalid boxes in all. Correct them, or go without them with "
+        "data.invalid_boxes=drop"
     )
 
 

@@ -134,7 +134,9 @@ class DetectionDataset(Dataset[Item]):
             check_size(path, (image.shape[1], image.shape[2]), (height, width))
         except DataError as error:
             if not self.skip_unreadable:
-                raise
+                raise DataError(
+                    f"{error}; data.skip_unreadable=true leaves out what cannot be read, also on a resume"
+                ) from error
             if not self.unreadable[index]:
                 _log.warning("left out: %s", error)
             self.unreadable[index] = True

@@ -6,8 +6,6 @@ import math
 import torch
 from torch import nn
 
-from dethead.config import Run
-
 
 class WeightAverage:
     """Keeps a running average of a module's parameters and buffers in a copy of it.
@@ -28,9 +26,7 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         """Move towards ``module`` after its ``step``-th step, counted from 1."""
-        decay = self.decay
-        if self.warmup_steps:
-            decay *= 1 - math.exp(-step / self.warmup_steps)
+        decay = decay_at(step, self.decay, self.warmup_steps)
         current = module.state_dict()
         averages, values = [], []
         for name, average in self.module.state_dict().items():
@@ -42,18 +38,6 @@ class WeightAverage:
         torch._foreach_lerp_(averages, values, 1 - decay)
 
 
-def remark_on_length(run: Run, steps_per_epoch: int) -> str | None:
-    """Give a line for a run whose average reaches back beyond the plain epochs at its end, else None."""
-    ema, augment = run.training.ema, run.data.augment
-    changes = augment.mosaic or augment.mixup or augment.jitter
-    if ema is None or not changes or not 0 < augment.last_epochs_plain < run.training.epochs:
-        return None
-    length, plain = 1 / (1 - ema.decay), augment.last_epochs_plain * steps_per_epoch
-    if length <= plain:
-        return None
-    enough = 1 - 2 / max(plain, 4)  # half as long as the plain steps; of few steps at least two
-    return (
-        f"training.ema.decay {ema.decay} averages the last {length:.0f} steps, and only {plain} "
-        f"of them (data.augment.last_epochs_plain {augment.last_epochs_plain}) are without mosaics, mixup "
-        f"and jitter; with {enough:.4g} or less most would be"
-    )
+def decay_at(step: int, decay: float, warmup_steps: int) -> float:
+    """Give the share of the average that is kept after the ``step``-th step, counted from 1."""
+    return decay * (1 - math.exp(-step / warmup_steps)) if warmup_steps else decay

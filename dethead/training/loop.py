@@ -28,7 +28,7 @@ from dethead.running import RunningState, add_seen
 from dethead.structures import Anchors, Assignment, Batch, ClassesSeen, HeadOutput, LossTerms
 from dethead.training import checkpoint, run_state
 from dethead.training.by_class import table
-from dethead.training.ema import WeightAverage, remark_on_length
+from dethead.training.ema import WeightAverage
 from dethead.training.environment import environment
 from dethead.training.fine_tuning import take_weights
 from dethead.training.inputs import Inputs, RunData, describe, input_sizes
@@ -36,6 +36,7 @@ from dethead.training.optimisation import lr_factor, make_optimizer, set_lr
 from dethead.training.pictures import leave_pictures
 from dethead.training.progress import bar
 from dethead.training.record import Record, Window, write_validation
+from dethead.training.remarks import remarks
 from dethead.training.run_folder import RunFolder, best_of
 from dethead.training.signals import stop_requests
 from dethead.training.teacher import load_teacher
@@ -190,6 +191,7 @@ class Trainer:
                 progress(self.settings.batch_size)
                 every = self.settings.checkpoint_every
                 if self.stop or (every and self.step % every == 0):
+                    self._write_window()  # a checkpoint does not hold it
                     run_state.save(self)
                 if self.stop:
                     raise Interrupted(f"stopped at step {self.step} of {self.total_steps}; all is saved")
@@ -318,14 +320,18 @@ class Trainer:
 
     def _note(self, sums: dict[str, Tensor], norm: float, counts: Counts, seen: ClassesSeen | None) -> None:
         """Add to the window, and write it to the log when it is full."""
-        self.window.add(sums, norm, self.settings.batch_size, seen)
-        if self.step % self.steps_per_epoch and self.step % self.settings.log_every:
+        self.window.add(sums, norm, self.settings.batch_size, seen, counts)
+        if not (self.step % self.steps_per_epoch and self.step % self.settings.log_every):
+            self._write_window()
+
+    def _write_window(self) -> None:
+        if not self.window.steps:
             return
         line: dict[str, Any] = self.window.line(self.accelerator)
         line |= self.window.class_gradients(self.data.class_names)
         line["lr"] = max(group["lr"] for group in self.optimizer.param_groups)
-        line["positives"] = float(counts.positives) * float(counts.processes)
-        self.record.steps(line, self.step, self.step / self.steps_per_epoch)
+        line["positives"] = self.window.positives()
+        self.record.steps(line, self.step, self.steps_per_epoch)
         self.window.restart()
 
     # --- validation
@@ -364,13 +370,8 @@ class Trainer:
     def _announce(self) -> None:
         for name, dataset in (("train", self.data.train), ("val", self.data.val)):
             self.say(f"{name}: {describe(dataset.coco)}")
-        backbone, inputs = self.run.backbone, self.inputs
-        if backbone.frozen_stages and not (backbone.weights or inputs.weights or inputs.init_from):
-            self.say(
-                f"backbone.frozen_stages {backbone.frozen_stages} stay at random weights: give --weights, "
-                "or set it to 0 to train them"
-            )
-        self.say(remark_on_length(self.run, self.steps_per_epoch))
+        for line in remarks(self.run, self.inputs, self.steps_per_epoch):
+            self.say(line)
         by_class = table(self.run, self.data.train.coco)
         if by_class is not None and self.accelerator.is_main_process:
             Console(width=None if sys.stdout.isatty() else 100).print(by_class)
@@ -384,9 +385,9 @@ class Trainer:
         """Count the numbers that are trained or frozen."""
         return sum(parameter.numel() for parameter in self.detector.parameters())
 
-    def say(self, text: str | None) -> None:
-        """Print a line, if there is one, on the first process."""
-        if text is not None and self.accelerator.is_main_process:
+    def say(self, text: str) -> None:
+        """Print a line on the first process."""
+        if self.accelerator.is_main_process:
             print(text, flush=True)
 
     @contextmanager

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -12,12 +12,13 @@ from torch import Tensor
 
 from dethead.evaluation import CocoMetrics
 from dethead.files import write_atomically, write_json
+from dethead.normalisers import Counts
 from dethead.running import add_seen
 from dethead.structures import ClassesSeen
 from dethead.training import checkpoint
 from dethead.training.memory import peak_memory
 from dethead.training.progress import duration
-from dethead.training.run_folder import RunFolder
+from dethead.training.run_folder import RunFolder, read_log
 from dethead.training.validation import Scored, write_detections
 
 if TYPE_CHECKING:
@@ -34,11 +35,15 @@ class Window:
         """Forget all steps."""
         self.sums: dict[str, Tensor] = {}
         self.seen: ClassesSeen | None = None
+        self.counts: Counts | None = None
         self.norm, self.finite = 0.0, 0
         self.steps, self.images, self.started = 0, 0, time.perf_counter()
 
-    def add(self, sums: dict[str, Tensor], norm: float, images: int, seen: ClassesSeen | None) -> None:
-        """Add a step: its loss terms, gradient norm, images, and what each class got on all processes."""
+    def add(
+        self, sums: dict[str, Tensor], norm: float, images: int, seen: ClassesSeen | None, counts: Counts
+    ) -> None:
+        """Add a step: loss terms, gradient norm, images, what each class got on all processes, and counts."""
+        self.counts = counts
         self.sums = {name: value + self.sums[name] if self.sums else value for name, value in sums.items()}
         if seen is not None:
             self.seen = seen if self.seen is None else add_seen(self.seen, seen)
@@ -55,6 +60,10 @@ class Window:
             "images_per_s": self.images / (time.perf_counter() - self.started),
         }
 
+    def positives(self) -> float:
+        """Positive anchors of the last step, on all processes."""
+        return float(self.counts.positives) * float(self.counts.processes) if self.counts else 0.0
+
     def class_gradients(self, names: Sequence[str]) -> dict[str, Any]:
         """Say what pulled each class up and pushed it down: sums of gradients over logits, a step's mean."""
         if self.seen is None:
@@ -62,6 +71,16 @@ class Window:
         up, down = (column / self.steps for column in self.seen[1:])
         pairs = zip(up.tolist(), down.tolist(), strict=True)
         return {"class_gradient": {n: {"up": u, "down": d} for n, (u, d) in zip(names, pairs, strict=True)}}
+
+
+class _Stretch(NamedTuple):
+    """A line of the log."""
+
+    end: int
+    """Its step."""
+    steps: int
+    """It is the mean of so many, this one and those before."""
+    line: dict[str, Any]
 
 
 class Record:
@@ -76,15 +95,27 @@ class Record:
         self.folder, self.accelerator = folder, accelerator
         self.best: dict[str, Any] = {}
         """The validation with the highest AP so far, as in metrics.json."""
-        self.trained: dict[str, Any] = {}
-        """The last line about training steps."""
+        self.trained: list[_Stretch] = []
+        """What the log says of the epoch that was trained last, as far as it has come."""
 
-    def steps(self, line: dict[str, Any], step: int, epoch: float) -> None:
-        """Write a line about training steps."""
-        self.trained = line
+    def steps(self, line: dict[str, Any], step: int, steps_per_epoch: int) -> None:
+        """Write a line about the training steps since the last one."""
+        epoch = step / steps_per_epoch
+        self._keep(line, step, steps_per_epoch)
         if self.accelerator.is_main_process:
             self.folder.append_log({"step": step, "epoch": epoch, **line})
             self.accelerator.log({n: v for n, v in line.items() if isinstance(v, float)}, step=step)
+
+    def take_up(self, steps_per_epoch: int) -> None:
+        """Read from the log what is there of the epoch that the run stopped in."""
+        for line in read_log(self.folder.log):
+            if "val" not in line:
+                self._keep(line, line["step"], steps_per_epoch)
+
+    def _keep(self, line: dict[str, Any], step: int, steps_per_epoch: int) -> None:
+        begun = (step - 1) // steps_per_epoch * steps_per_epoch
+        self.trained = [one for one in self.trained if one.end > begun]
+        self.trained.append(_Stretch(step, step - (self.trained[-1].end if self.trained else begun), line))
 
     def validation(
         self, metrics: CocoMetrics, losses: dict[str, float], step: int, epoch: int, totals: dict[str, Any]
@@ -105,19 +136,23 @@ class Record:
         return improved
 
     def epoch_line(self, epoch: str, metrics: CocoMetrics, losses: dict[str, float], left: float) -> str:
-        """Say in a line how an epoch went; ``left`` seconds of training are still to come."""
+        """Say in a line how an epoch went, all its steps; ``left`` seconds of training are still to come."""
         parts = [f"epoch {epoch}"]
         if self.trained:
-            names = [name for name in losses if name != "total"]
-            terms = ", ".join(f"{name} {self.trained[name]:.3f}" for name in names)
-            parts += [f"loss {self.trained['total']:.3f} ({terms})"]
-            parts += [f"{self.trained['images_per_s']:.1f} images/s"]
+            terms = ", ".join(f"{name} {self._mean(name):.3f}" for name in losses if name != "total")
+            seconds = sum(one.steps / one.line["images_per_s"] for one in self.trained)  # for 1 image a step
+            rate = sum(one.steps for one in self.trained) / seconds
+            parts += [f"loss {self._mean('total'):.3f} ({terms})", f"{rate:.1f} images/s"]
         parts += [
             f"val loss {losses['total']:.3f}",
             f"AP {_percent(metrics.AP)}, AP50 {_percent(metrics.AP50)}",
         ]
         parts += [f"{duration(left)} left"] if left > 0 else []
         return " | ".join(parts)
+
+    def _mean(self, name: str) -> float:
+        total: float = sum(one.steps * one.line[name] for one in self.trained)
+        return total / sum(one.steps for one in self.trained)
 
 
 def write_validation(trainer: "Trainer", scored: Scored) -> None:

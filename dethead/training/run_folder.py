@@ -51,6 +51,10 @@ class RunFolder:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         for result in (self.log, self.metrics, self.detections, self.oracles):  # of the run that was stopped
             result.unlink(missing_ok=True)
+        self.write_config(run)
+
+    def write_config(self, run: Run) -> None:
+        """Write down the config, or the one that the run goes on with."""
         write_atomically(self.config, dump(run))
 
     @classmethod
@@ -66,14 +70,19 @@ class RunFolder:
         return folder
 
     def check_same(self, run: Run) -> None:
-        """Refuse to resume the run of this folder, if there is one, with another config.
+        """Refuse to go on with the run of this folder, if it has a checkpoint, with another config.
+
+        Whether broken images are left out may change: a run that met one had no other way to go on.
 
         Raises:
             RunFolderError: naming the keys that differ.
         """
-        if not self.config.exists():
+        if not (self.config.exists() and self.last.exists()):
             return
-        if changes := changed_keys(load(self.config), run):
+        before = load(self.config)
+        free = {"skip_unreadable": run.data.skip_unreadable}
+        before = before.model_copy(update={"data": before.data.model_copy(update=free)})
+        if changes := changed_keys(before, run):
             raise RunFolderError(f"{self.path}: cannot resume with another config ({changes})")
 
     def append_log(self, line: dict[str, Any]) -> None:

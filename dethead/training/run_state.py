@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import broadcast_object_list, gather_object
 
+from dethead.data import CocoSet
 from dethead.training import checkpoint
 from dethead.training.optimisation import restore_optimizer
 from dethead.training.run_folder import RunFolderError
@@ -32,7 +33,7 @@ def save(trainer: "Trainer") -> None:
             "validated": trainer.validated,
             "seconds": trainer.seconds,
             "best": trainer.record.best,
-            "data": trainer.data.train.coco.fingerprint(),
+            **{key: coco.fingerprint() for key, coco in _sets(trainer).items()},
             "processes": accelerator.num_processes,
         }
         checkpoint.save(values, trainer.folder.last)
@@ -46,14 +47,17 @@ def restore(trainer: "Trainer") -> None:
         CheckpointError: damaged.
         RunFolderError: of other data.
     """
-    accelerator, coco = trainer.accelerator, trainer.data.train.coco
+    accelerator = trainer.accelerator
     values = checkpoint.load(trainer.folder.last)
-    found = coco.fingerprint()
-    if values["data"] != found:
-        raise RunFolderError(
-            f"{trainer.folder.path}: was trained on other data (sha256 {values['data'][:12]}, "
-            f"now {found[:12]} in {coco.path})"
-        )
+    for key, coco in _sets(trainer).items():
+        # Checkpoints of before it was kept say nothing of the validation set.
+        kept, found = values.get(key), coco.fingerprint()
+        if kept is not None and kept != found:
+            done = "trained" if key == "data" else "validated"
+            raise RunFolderError(
+                f"{trainer.folder.path}: was {done} on other data (sha256 {kept[:12]}, now {found[:12]} in "
+                f"{coco.path})"
+            )
     same_processes = values["processes"] == accelerator.num_processes
     if not same_processes:
         _log.warning("resumed on another number of processes: equal up to rounding, not to the bit")
@@ -69,10 +73,17 @@ def restore(trainer: "Trainer") -> None:
     if trainer.validated == trainer.total_steps and not _has_detections(trainer):
         trainer.validated -= 1  # so that the last epoch is validated once more
     if accelerator.is_main_process:
+        trainer.folder.write_config(trainer.run)
         trainer.folder.cut_log(trainer.step, trainer.validated)
+        trainer.record.take_up(trainer.steps_per_epoch)
     if same_processes:
         checkpoint.set_random_state(values["random"][accelerator.process_index])
     accelerator.wait_for_everyone()
+
+
+def _sets(trainer: "Trainer") -> dict[str, CocoSet]:
+    """Give both sets by the key that their fingerprint has in a checkpoint."""
+    return {"data": trainer.data.train.coco, "val_data": trainer.data.val.coco}
 
 
 def _has_detections(trainer: "Trainer") -> bool:

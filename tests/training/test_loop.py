@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 import shutil
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -134,30 +136,39 @@ def test_without_an_average_the_weights_themselves_are_kept(tiny_data, tmp_path)
     assert all(torch.equal(last[key], best[key]) for key in last)
 
 
-@pytest.mark.parametrize(("decay", "said"), [(0.8, True), (0.7, False)])  # the last 5 and 3.3 steps
-def test_an_average_longer_than_the_plain_epochs_is_named(tiny_data, tmp_path, capsys, decay, said):
-    plain = ("data.augment.mosaic=1.0", "data.augment.last_epochs_plain=2")
-    made = trainer(tiny_data, tmp_path, *plain, "training.epochs=3", f"training.ema.decay={decay}")
-    assert made.steps_per_epoch == 2
-    made._announce()
-    text = capsys.readouterr().out
-    assert ("training.ema.decay 0.8 averages the last 5 steps" in text) is said
-    assert ("only 4 of them (data.augment.last_epochs_plain 2)" in text) is said
-    assert ("with 0.5 or less" in text) is said
+def losses_in(line):
+    return re.search(
+        r"loss ([\d.]+) \(classification ([\d.]+), confidence ([\d.]+), box ([\d.]+)\)", line
+    ).groups()
 
 
-@pytest.mark.parametrize(
-    "change",
-    ["training.ema=null", "data.augment.mosaic=0.0", "data.augment.last_epochs_plain=0", "training.epochs=2"],
-)
-def test_without_average_mosaics_or_an_end_of_plain_epochs_nothing_is_said(
-    tiny_data, tmp_path, capsys, change
-):
-    settings = ["data.augment.mosaic=1.0", "data.augment.last_epochs_plain=2", "training.epochs=3"]
-    trainer(tiny_data, tmp_path, *settings)._announce()
-    assert "training.ema.decay" in capsys.readouterr().out
-    trainer(tiny_data, tmp_path, *settings, change)._announce()
-    assert "training.ema.decay" not in capsys.readouterr().out
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_line_of_an_epoch_tells_the_mean_of_all_its_steps(tiny_data, tmp_path, capsys, stopped):
+    one_image = ("training.epochs=1", "training.batch_size=1")
+    every_step = tmp_path / "every_step"
+    train_tiny(tiny_data, every_step, *one_image)
+    steps = [line for line in log_lines(every_step) if "val" not in line]
+    assert len(steps) == 8
+    names = ("total", "classification", "confidence", "box")
+    means = tuple(f"{sum(line[name] for line in steps) / 8:.3f}" for name in names)
+    capsys.readouterr()
+    rarely = (*one_image, "training.log_every=3", "training.checkpoint_every=5")
+    if stopped:
+        with patch.object(Trainer, "_note", stop_after(5)), pytest.raises(KeyboardInterrupt):
+            train_tiny(tiny_data, tmp_path / "run", *rarely)
+    train_tiny(tiny_data, tmp_path / "run", *rarely, resume=stopped)
+    assert losses_in(capsys.readouterr().out) == means
+
+
+def stop_after(steps):
+    note = Trainer._note
+
+    def noting(trainer, *args):
+        if trainer.step > steps:
+            raise KeyboardInterrupt
+        note(trainer, *args)
+
+    return noting
 
 
 # --- what is refused before any work

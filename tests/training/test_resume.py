@@ -5,12 +5,16 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 from tiny_runs import CONFIG, load_run, log_lines, start, tensors, train_tiny, write_data
 
+from dethead.config import load
+from dethead.data import DataError
 from dethead.training.checkpoint import CheckpointError
+from dethead.training.loop import Trainer
 from dethead.training.run_folder import RunFolder, RunFolderError
 
 # 12 steps of 30 ms, 4 in an epoch. Dropout, because it draws from the generator that must be put back.
@@ -97,6 +101,29 @@ def test_ctrl_c_saves_says_how_to_go_on_and_loses_nothing(tiny_data, whole, tmp_
     assert_same_run(out, whole)
 
 
+def test_a_run_that_was_stopped_between_two_lines_of_the_log_has_all_its_steps_there(tiny_data, tmp_path):
+    """A window of 100 steps: the checkpoint does not hold it."""
+    few = ("training.log_every=100", "training.checkpoint_every=3", "training.batch_size=1")
+    note = Trainer._note
+
+    def stop_in_the_fifth(trainer, *args):
+        if trainer.step == 5:
+            raise KeyboardInterrupt
+        note(trainer, *args)
+
+    with patch.object(Trainer, "_note", stop_in_the_fifth), pytest.raises(KeyboardInterrupt):
+        train_tiny(tiny_data, tmp_path / "run", *few)
+    train_tiny(tiny_data, tmp_path / "run", *few, resume=True)
+    train_tiny(tiny_data, tmp_path / "whole", *few)
+    steps = [line["step"] for line in log_lines(tmp_path / "whole") if "val" not in line]
+    assert steps == [3, 6, 8, 9, 12, 15, 16]
+    found, wanted = (
+        [{k: v for k, v in x.items() if k != "images_per_s"} for x in log_lines(tmp_path / name)]
+        for name in ("run", "whole")
+    )
+    assert found == wanted
+
+
 def test_a_run_killed_before_its_first_checkpoint_starts_again(tiny_data, tiny_run, tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.create(load_run())
@@ -122,6 +149,48 @@ def test_resuming_on_other_data_is_refused(tiny_run, tmp_path):
     other = write_data(tmp_path / "data", train_images=9)
     with pytest.raises(RunFolderError, match=r"was trained on other data .*instances_train\.json"):
         train_tiny(other, tiny_run, resume=True)
+
+
+def other_val(folder: Path) -> Path:
+    """The same training images, and more to validate on."""
+    data = write_data(folder)
+    write_data(folder.with_name("more"), val_images=5)
+    for name in ("annotations/instances_val.json", "images"):
+        shutil.move(folder / name, folder.with_name("unused") if name == "images" else folder / "unused.json")
+        shutil.move(folder.with_name("more") / name, folder / name)
+    return data
+
+
+def test_resuming_on_another_validation_set_is_refused(tiny_data, tmp_path):
+    train_tiny(tiny_data, tmp_path / "run", "training.epochs=1")
+    other = other_val(tmp_path / "data")
+    with pytest.raises(RunFolderError, match=r"was validated on other data .*instances_val\.json"):
+        train_tiny(other, tmp_path / "run", "training.epochs=1", resume=True)
+
+
+def test_a_checkpoint_that_does_not_know_its_validation_set_is_resumed(tiny_data, tmp_path):
+    train_tiny(tiny_data, tmp_path / "run", "training.epochs=1")
+    last = tmp_path / "run" / "checkpoints" / "last.pt"
+    values = torch.load(last, weights_only=False)
+    del values["val_data"]
+    torch.save(values, last)
+    train_tiny(tiny_data, tmp_path / "run", "training.epochs=1", resume=True)
+
+
+def test_a_run_that_met_a_broken_image_goes_on_without_it(tmp_path):
+    data, out = write_data(tmp_path / "data"), tmp_path / "run"
+    options = ("training.checkpoint_every=1", "training.batch_size=1", "training.epochs=1")
+    path = data / "images" / "13.png"
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 8] = bytes(8)  # start and end are whole, so that it is met in training
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"13\.png: cannot be decoded .*data\.skip_unreadable=true"):
+        train_tiny(data, out, *options)
+    report = train_tiny(data, out, *options, "data.skip_unreadable=true", resume=True)
+    assert report["last"]["step"] == 8
+    assert report["unreadable"]["train"] == 1
+    assert load(out / "config.yaml").data.skip_unreadable
 
 
 def test_resuming_from_a_truncated_checkpoint_names_the_file(tiny_data, tiny_run, tmp_path):

@@ -29,9 +29,21 @@ def test_a_run_of_the_same_config_may_be_resumed(folder):
 
 
 def test_resuming_with_another_config_names_the_keys_that_differ(folder):
+    folder.last.touch()
     changed = load_run("training.optimizer.lr=0.5", "seed=3")
     with pytest.raises(RunFolderError, match=r"\(seed: 0 -> 3, training\.optimizer\.lr: 0\.01 -> 0\.5\)"):
         folder.check_same(changed)
+
+
+def test_without_a_checkpoint_there_is_nothing_that_another_config_could_contradict(folder):
+    folder.check_same(load_run("seed=3"))
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_broken_images_may_be_left_out_from_now_on(folder, before):
+    folder.create(load_run(f"data.skip_unreadable={before}".lower()))
+    folder.last.touch()
+    folder.check_same(load_run(f"data.skip_unreadable={not before}".lower()))
 
 
 def test_a_file_is_no_folder(tmp_path):

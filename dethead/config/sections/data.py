@@ -45,7 +45,8 @@ class Augment(Section):
     crop, or padding. [0.1, 2.0] in its paper (arXiv 2012.07177)."""
     last_epochs_plain: Natural = 0
     """So many epochs at the end are without mosaic, mixup and jitter (YOLOX: 15 of 300). The average of the
-    weights must be shorter, 1 / (1 - ``training.ema.decay``) steps, or hardly anything of them is scored."""
+    weights should be shorter, or hardly anything of them is scored: ``training.ema.decay`` d averages
+    1 / (1 - d) steps, once it is warm."""
 
     @field_validator("jitter")
     @classmethod
