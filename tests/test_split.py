@@ -50,6 +50,22 @@ def test_the_draw_is_a_function_of_the_seed_and_not_of_the_order_of_images(split
     assert ids(split.halves(forward, 5, 0)["val"]) != ids(split.halves(forward, 5, 1)["val"])
 
 
+def test_fewer_to_train_on_leave_the_others_to_score_on_as_they_are(split):
+    whole = annotations(range(20))
+    few, all_others = split.halves(whole, 5, 0, train=4), split.halves(whole, 5, 0)
+    assert few["val"] == all_others["val"]
+    assert len(ids(few["train"])) == 4
+    assert ids(few["train"]) < ids(all_others["train"])
+    assert {one["image_id"] for one in few["train"]["annotations"]} == ids(few["train"])
+    assert split.halves(whole, 5, 0, train=15) == all_others
+
+
+@pytest.mark.parametrize("train", [0, 16, -1])
+def test_more_to_train_on_than_there_are_is_refused(split, train):
+    with pytest.raises(ValueError, match=rf"between 1 and the 15 other images, got {train}"):
+        split.halves(annotations(range(20)), 5, 0, train)
+
+
 @pytest.mark.parametrize("val", [0, 20, -1])
 def test_a_part_without_images_is_refused(split, val):
     with pytest.raises(ValueError, match=rf"between 1 and 19 of the 20 images, got {val}"):

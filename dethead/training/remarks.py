@@ -8,8 +8,8 @@ from dethead.training.ema import decay_at
 from dethead.training.inputs import Inputs
 from dethead.training.optimisation import lr_factor
 
-_LONG_WARMUP = 0.25
-"""Of all steps."""
+_LONG_WARMUP = 0.5
+"""Of all steps. A third has been found to cost nothing (docs/recipe.md, Fewer photographs)."""
 
 
 def remarks(run: Run, inputs: Inputs, steps_per_epoch: int) -> Iterator[str]:

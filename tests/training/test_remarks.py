@@ -32,8 +32,8 @@ def test_frozen_stages_need_weights_from_somewhere():
 # --- warm-up
 
 
-@pytest.mark.parametrize(("warmup", "steps_per_epoch"), [(200, 5), (200, 50), (60, 12)])
-def test_a_warmup_of_more_than_a_quarter_of_the_steps_is_named(warmup, steps_per_epoch):
+@pytest.mark.parametrize(("warmup", "steps_per_epoch"), [(200, 5), (200, 33), (73, 12)])
+def test_a_warmup_of_more_than_half_of_the_steps_is_named(warmup, steps_per_epoch):
     options = "training.epochs=12", WARM.format(warmup)
     (line,) = said(*options, steps_per_epoch=steps_per_epoch)
     steps = 12 * steps_per_epoch
@@ -43,8 +43,8 @@ def test_a_warmup_of_more_than_a_quarter_of_the_steps_is_named(warmup, steps_per
     assert line.endswith(f"a tenth of the steps would be {steps // 10}")
 
 
-def test_a_warmup_of_a_quarter_is_not():
-    assert said("training.epochs=12", WARM.format(150), steps_per_epoch=50) == []
+def test_a_warmup_of_half_of_them_is_not():
+    assert said("training.epochs=12", WARM.format(300), steps_per_epoch=50) == []
 
 
 def test_with_milestones_too():
