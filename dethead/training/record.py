@@ -108,13 +108,14 @@ class Record:
 
     def take_up(self, steps_per_epoch: int) -> None:
         """Read from the log what is there of the epoch that the run stopped in."""
-        for line in read_log(self.folder.log):
-            if "val" not in line:
-                self._keep(line, line["step"], steps_per_epoch)
+        lines = [line for line in read_log(self.folder.log) if "val" not in line]
+        for line in lines[-steps_per_epoch:]:
+            self._keep(line, line["step"], steps_per_epoch)
 
     def _keep(self, line: dict[str, Any], step: int, steps_per_epoch: int) -> None:
         begun = (step - 1) // steps_per_epoch * steps_per_epoch
-        self.trained = [one for one in self.trained if one.end > begun]
+        if self.trained and self.trained[-1].end <= begun:
+            self.trained.clear()
         self.trained.append(_Stretch(step, step - (self.trained[-1].end if self.trained else begun), line))
 
     def validation(
