@@ -327,10 +327,8 @@ class Trainer:
     def _write_window(self) -> None:
         if not self.window.steps:
             return
-        line: dict[str, Any] = self.window.line(self.accelerator)
-        line |= self.window.class_gradients(self.data.class_names)
+        line = self.window.line(self.accelerator, self.data.class_names)
         line["lr"] = max(group["lr"] for group in self.optimizer.param_groups)
-        line["positives"] = self.window.positives()
         self.record.steps(line, self.step, self.steps_per_epoch)
         self.window.restart()
 

@@ -51,20 +51,22 @@ class Window:
             self.norm, self.finite = self.norm + norm, self.finite + 1
         self.steps, self.images = self.steps + 1, self.images + images
 
-    def line(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means over the steps and processes."""
+    def line(self, accelerator: Accelerator, names: Sequence[str]) -> dict[str, Any]:
+        """Means over the steps and processes, with the C names' gradients, and the last step's positives."""
         mean: Tensor = accelerator.reduce(torch.stack([*self.sums.values()]) / self.steps, reduction="mean")
         return {
             **dict(zip(self.sums, mean.tolist(), strict=True)),
             "gradient_norm": self.norm / max(self.finite, 1),
             "images_per_s": self.images / (time.perf_counter() - self.started),
+            **self._class_gradients(names),
+            "positives": self._positives(),
         }
 
-    def positives(self) -> float:
+    def _positives(self) -> float:
         """Positive anchors of the last step, on all processes."""
         return float(self.counts.positives) * float(self.counts.processes) if self.counts else 0.0
 
-    def class_gradients(self, names: Sequence[str]) -> dict[str, Any]:
+    def _class_gradients(self, names: Sequence[str]) -> dict[str, Any]:
         """Say what pulled each class up and pushed it down: sums of gradients over logits, a step's mean."""
         if self.seen is None:
             return {}
