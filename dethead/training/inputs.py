@@ -102,6 +102,10 @@ class RunData(NamedTuple):
         """C category ids that go into results files."""
         return self.train.coco.classes.category_ids
 
+    def fingerprints(self) -> dict[str, str]:
+        """Give the sha256 of both, by the keys that checkpoints have them under."""
+        return {"data": self.train.coco.fingerprint(), "val_data": self.val.coco.fingerprint()}
+
 
 def open_data(run: Run, inputs: Inputs) -> RunData:
     """Read and check both annotation files; ``check_files`` looks at the images.

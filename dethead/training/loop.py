@@ -72,6 +72,7 @@ class Trainer:
         resuming: bool = False,
     ) -> None:
         self.run, self.inputs, self.data = run, inputs, data
+        self.fingerprints = data.fingerprints()
         self.accelerator, self.folder = accelerator, folder
         self.settings = run.training
         num_classes = len(data.class_names)

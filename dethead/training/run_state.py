@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import broadcast_object_list, gather_object
 
-from dethead.data import CocoSet
 from dethead.training import checkpoint
 from dethead.training.optimisation import restore_optimizer
 from dethead.training.run_folder import RunFolderError
@@ -33,7 +32,7 @@ def save(trainer: "Trainer") -> None:
             "validated": trainer.validated,
             "seconds": trainer.seconds,
             "best": trainer.record.best,
-            **{key: coco.fingerprint() for key, coco in _sets(trainer).items()},
+            **trainer.fingerprints,
             "processes": accelerator.num_processes,
         }
         checkpoint.save(values, trainer.folder.last)
@@ -49,11 +48,13 @@ def restore(trainer: "Trainer") -> None:
     """
     accelerator = trainer.accelerator
     values = checkpoint.load(trainer.folder.last)
-    for key, coco in _sets(trainer).items():
+    for key, done, coco in (
+        ("data", "trained", trainer.data.train.coco),
+        ("val_data", "validated", trainer.data.val.coco),
+    ):
         # Checkpoints of before it was kept say nothing of the validation set.
-        kept, found = values.get(key), coco.fingerprint()
+        kept, found = values.get(key), trainer.fingerprints[key]
         if kept is not None and kept != found:
-            done = "trained" if key == "data" else "validated"
             raise RunFolderError(
                 f"{trainer.folder.path}: was {done} on other data (sha256 {kept[:12]}, now {found[:12]} in "
                 f"{coco.path})"
@@ -79,11 +80,6 @@ def restore(trainer: "Trainer") -> None:
     if same_processes:
         checkpoint.set_random_state(values["random"][accelerator.process_index])
     accelerator.wait_for_everyone()
-
-
-def _sets(trainer: "Trainer") -> dict[str, CocoSet]:
-    """Give both sets by the key that their fingerprint has in a checkpoint."""
-    return {"data": trainer.data.train.coco, "val_data": trainer.data.val.coco}
 
 
 def _has_detections(trainer: "Trainer") -> bool:
