@@ -23,6 +23,7 @@ BENCHMARKS: Final = (
     "sim_ota",
     "postprocess",
     "head_output",
+    "optimizer_step",
     "data_path",
     "growth",
     "whole_model",

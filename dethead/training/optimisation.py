@@ -1,14 +1,16 @@
 """Which numbers are moved, how, and how fast."""
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dethead.config import Run
-from dethead.config.sections import AdamW, Cosine
+from dethead.config.sections import AdamW, Cosine, Muon
 from dethead.detector import Detector
+from dethead.training import muon
 
 
 def make_optimizer(run: Run, detector: Detector) -> torch.optim.Optimizer:
@@ -18,25 +20,45 @@ def make_optimizer(run: Run, detector: Detector) -> torch.optim.Optimizer:
     pulled to values that mean something. The backbone has a learning rate of its own.
     """
     section = run.training.optimizer
-    inner = {id(parameter) for parameter in detector.backbone.backbone.parameters()}  # type: ignore[union-attr]
-    decaying = {
-        id(module.weight)
-        for module in detector.modules()
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    }
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    inner = _ids(detector.backbone.backbone.parameters())  # type: ignore[union-attr]
+    layers = [m for m in detector.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)]
+    weights = [layer.weight for layer in layers]
+    decaying = _ids(weights)
+    matrices = _ids(_matrices(layers, detector)) if isinstance(section, Muon) else set()
+    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for parameter in detector.parameters():
         if parameter.requires_grad:
-            key = (id(parameter) in inner, id(parameter) in decaying)
+            key = (id(parameter) in inner, id(parameter) in decaying, id(parameter) in matrices)
             groups.setdefault(key, []).append(parameter)
     settings: list[dict[str, Any]] = []
-    for (in_backbone, decays), parameters in groups.items():
+    for (in_backbone, decays, by_muon), parameters in groups.items():
         lr = section.lr * (section.backbone_lr_factor if in_backbone else 1.0)
         decay = section.weight_decay if decays else 0.0
-        settings.append({"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay})
+        group = {"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay}
+        settings.append({**group, "matrices": True} if by_muon else group)
     if isinstance(section, AdamW):
         return torch.optim.AdamW(settings, fused=_in_one_pass(detector))
+    if isinstance(section, Muon):
+        own = {"momentum": section.momentum, "update_rms": section.update_rms}
+        return muon.Muon(settings, **own, fused=_in_one_pass(detector))
     return torch.optim.SGD(settings, momentum=section.momentum)
+
+
+def _ids(parameters: Iterable[Tensor]) -> set[int]:
+    return {id(parameter) for parameter in parameters}
+
+
+def _matrices(layers: Iterable[nn.Module], detector: Detector) -> Iterator[Tensor]:
+    """Weights that mix all channels, but those that make the outputs.
+
+    Each output has a row of its own there, and its gradient a size that means something.
+    """
+    outputs = {
+        id(layer) for name in ("prediction", "embedding") if (layer := getattr(detector.head, name, None))
+    }
+    for layer in layers:
+        if id(layer) not in outputs and getattr(layer, "groups", 1) == 1:
+            yield layer.weight  # type: ignore[misc]
 
 
 def _in_one_pass(detector: Detector) -> bool | None:

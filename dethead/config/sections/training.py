@@ -74,6 +74,22 @@ class AdamW(Section):
     """Learning rate of the backbone, in learning rates."""
 
 
+class Muon(Section):
+    """Brings the singular values of a step to about 1: matrices and convolutions by Muon, the rest by AdamW.
+
+    The rest: biases, normalisation, depthwise convolutions and output layers.
+    """
+
+    name: Literal["muon"]
+    lr: Positive
+    weight_decay: NotNegative = 0.05
+    backbone_lr_factor: NotNegative = 1.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Of matrices."""
+    update_rms: Positive = 0.2
+    """Root mean square of a matrix's step, in learning rates; AdamW's is 0.2 to 0.4."""
+
+
 class SGD(Section):
     name: Literal["sgd"]
     lr: Positive
@@ -82,7 +98,10 @@ class SGD(Section):
     backbone_lr_factor: NotNegative = 1.0
 
 
-Optimizer = Annotated[Annotated[AdamW, Tag("adamw")] | Annotated[SGD, Tag("sgd")], by_name("adamw", "sgd")]
+Optimizer = Annotated[
+    Annotated[AdamW, Tag("adamw")] | Annotated[Muon, Tag("muon")] | Annotated[SGD, Tag("sgd")],
+    by_name("adamw", "muon", "sgd"),
+]
 
 
 class Cosine(Section):
