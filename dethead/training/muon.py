@@ -86,12 +86,12 @@ class Muon(torch.optim.Optimizer):
             if parameter.grad is not None
         ]
         asked.sort(key=_Asked.shape)  # all of a shape at once, in one order on every machine
-        for (rows, columns, _), alike in groupby(asked, key=_Asked.shape):
+        for (_, columns, _), alike in groupby(asked, key=_Asked.shape):
             items = list(alike)
             steps = orthogonalised(torch.stack([item.wide for item in items]))
             for (parameter, _, is_tall, group), step in zip(items, steps, strict=True):
                 # An orthogonal step has a mean square of 1 / columns.
-                length = group["lr"] * group["update_rms"] * max(rows, columns) ** 0.5
+                length = group["lr"] * group["update_rms"] * columns**0.5
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 back = (step.T if is_tall else step).reshape(parameter.shape)
                 parameter.add_(back.to(parameter.dtype), alpha=-length)

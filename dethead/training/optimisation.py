@@ -84,7 +84,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -
     optimizer.load_state_dict(state)
     inner: Any = getattr(optimizer, "optimizer", optimizer)  # Accelerate's holds PyTorch's
     # That pass alone understands a scaler; PyTorch notes whether it is taken when an optimizer is made, only.
-    inner._step_supports_amp_scaling = all(group.get("fused") for group in inner.param_groups)
+    if not isinstance(inner, muon.Muon):
+        inner._step_supports_amp_scaling = all(group.get("fused") for group in inner.param_groups)
 
 
 def lr_factor(run: Run, step: int, steps_per_epoch: int) -> float:

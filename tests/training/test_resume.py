@@ -17,12 +17,14 @@ from dethead.training.checkpoint import CheckpointError
 from dethead.training.loop import Trainer
 from dethead.training.run_folder import RunFolder, RunFolderError
 
-# 12 steps of 30 ms, 4 in an epoch. Dropout, because it draws from the generator that must be put back.
+# 12 steps of 30 ms, 4 in an epoch. Dropout, because it draws from the generator that must be put back; Muon,
+# because it has AdamW's state beside its own.
 OPTIONS = (
     "backbone.options={norm: batch, dropout: 0.2, delay: 0.03}",
     "training.epochs=3",
     "training.batch_size=2",
     "training.checkpoint_every=1",
+    "training.optimizer={name: muon, lr: 1.0e-2}",
 )
 PATIENCE = 120  # seconds; a busy machine is no reason to fail
 
