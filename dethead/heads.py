@@ -170,6 +170,11 @@ class DetectionHead(nn.Module):
         return HeadOutput(raw, directions)
 
     @property
+    def output_layers(self) -> tuple[nn.Conv2d, ...]:
+        """The layers whose rows are the numbers that this head gives, embeddings among them."""
+        return (self.prediction,) if self.embedding is None else (self.prediction, self.embedding)
+
+    @property
     def class_rows(self) -> Tensor:
         """(anchors_per_cell * C, width) weights that make class logits, attached to the parameter.
 

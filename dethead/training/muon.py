@@ -49,31 +49,33 @@ class Muon(torch.optim.Optimizer):
         update_rms: float = 0.2,
         fused: bool | None = None,
     ) -> None:
-        groups = [{"matrices": False, **group} for group in groups]
-        own = {"momentum": momentum, "update_rms": update_rms}
-        groups = [{**own, **group} if group["matrices"] else group for group in groups]
-        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay})
-        flat = [p for g in self.param_groups if g["matrices"] for p in g["params"] if p.ndim < 2]
-        if flat:
-            raise ValueError(
-                f"matrices have 2 dimensions or more, got a parameter of shape {tuple(flat[0].shape)}"
-            )
-        others = [group for group in self.param_groups if not group["matrices"]]
-        # It writes what else AdamW asks for into the groups themselves.
-        self._adamw = torch.optim.AdamW(others, fused=fused) if others else None
+        self._adamw = torch.optim.AdamW([{"params": []}], fused=fused)
+        own = {"matrices": False, "momentum": momentum, "update_rms": update_rms}
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, **own})
         # Fused AdamW takes up a scaler's scale by itself; here the scaler has to undo it, for the matrices.
         self._step_supports_amp_scaling = False
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; see the class."""
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        if not group["matrices"]:
+            self._adamw.add_param_group(group)  # writes what else AdamW asks for into the group itself
+            return
+        for parameter in group["params"]:
+            if parameter.ndim < 2:
+                shape = tuple(parameter.shape)
+                raise ValueError(f"matrices have 2 dimensions or more, got a parameter of shape {shape}")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move all parameters that have a gradient, and give what ``closure`` gives."""
         with torch.enable_grad():
             loss = None if closure is None else closure()
-        if self._adamw is not None:
-            # Anew each time: loading a state puts other groups and another state in their place.
-            self._adamw.param_groups = [group for group in self.param_groups if not group["matrices"]]
-            self._adamw.state = self.state
-            self._adamw.step()
+        # Anew each time: loading a state puts other groups and another state in their place.
+        self._adamw.param_groups = [group for group in self.param_groups if not group["matrices"]]
+        self._adamw.state = self.state
+        self._adamw.step()
         self._step_of_matrices()
         return loss
 

@@ -22,8 +22,7 @@ def make_optimizer(run: Run, detector: Detector) -> torch.optim.Optimizer:
     section = run.training.optimizer
     inner = _ids(detector.backbone.backbone.parameters())  # type: ignore[union-attr]
     layers = [m for m in detector.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)]
-    weights = [layer.weight for layer in layers]
-    decaying = _ids(weights)
+    decaying = _ids([layer.weight for layer in layers])
     matrices = _ids(_matrices(layers, detector)) if isinstance(section, Muon) else set()
     groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for parameter in detector.parameters():
@@ -53,11 +52,9 @@ def _matrices(layers: Iterable[nn.Module], detector: Detector) -> Iterator[Tenso
 
     Each output has a row of its own there, and its gradient a size that means something.
     """
-    outputs = {
-        id(layer) for name in ("prediction", "embedding") if (layer := getattr(detector.head, name, None))
-    }
+    outputs: tuple[nn.Module, ...] = detector.head.output_layers  # type: ignore[assignment]
     for layer in layers:
-        if id(layer) not in outputs and getattr(layer, "groups", 1) == 1:
+        if layer not in outputs and getattr(layer, "groups", 1) == 1:
             yield layer.weight  # type: ignore[misc]
 
 

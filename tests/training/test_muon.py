@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_runs import load_run
 
-from dethead import build
+from dethead import DetectionHead, SoftmaxCE, build
 from dethead.training.muon import COEFFICIENTS, Muon, orthogonalised
 from dethead.training.optimisation import make_optimizer, restore_optimizer
 
@@ -132,6 +132,24 @@ def test_parameters_without_a_gradient_stay_and_the_closure_gives_the_loss():
 def test_a_vector_is_no_matrix():
     with pytest.raises(ValueError, match=r"2 dimensions or more, got a parameter of shape \(3,\)"):
         Muon([{"params": [torch.nn.Parameter(torch.zeros(3))], "matrices": True}])
+
+
+def test_groups_added_later_are_moved_as_those_of_the_start():
+    later, first, matrix = (torch.nn.Parameter(drawn(4, 4, seed=k)) for k in range(3))
+    optimizer = Muon([{"params": [matrix], "matrices": True}], lr=0.1, weight_decay=0.3)
+    optimizer.add_param_group({"params": [later]})
+    peer = torch.optim.AdamW([first], lr=0.1, weight_decay=0.3)
+    first.data.copy_(later.data)
+    for parameter in (later, first, matrix):
+        parameter.grad = torch.ones(4, 4)
+    optimizer.step()
+    peer.step()
+    assert torch.equal(later, first)
+
+
+def test_the_layer_of_embeddings_is_an_output_layer():
+    head = DetectionHead(8, 1, 3, SoftmaxCE(), embedding_channels=4)
+    assert head.output_layers == (head.prediction, head.embedding)
 
 
 MUON = (
