@@ -213,7 +213,8 @@ def measure(work: str, contender: str, count: int, rounds: int) -> dict[str, flo
     case = make_case(count, needs)
     # Loads and compiles. A compiled function is made for one size: its memory is that of a later step.
     step(loss, case if contender.startswith("compile") else make_case(ONE_IN, needs))
-    mib = added_mib(lambda: step(loss, case)) or math.nan  # 0: too small to be seen
+    mib = added_mib(lambda: step(loss, case))
+    mib = mib if mib > 0 else math.nan  # too small to be seen, in quick runs: the kernel counts in batches
     times = least({contender: lambda: step(loss, case)}, rounds)[contender]
     return {"clock": 1000 * times.clock, "cpu": 1000 * times.cpu, "mib": mib}
 
@@ -250,10 +251,14 @@ def tell(work: str, found: dict[str, dict[str, float]], options: argparse.Namesp
         version = version_of("torchvision" if peer == "torchvision" else "torch")
         asked = None if peer in compiled and peer != fastest else ASKED[work, peer.split()[0]]
         less = its["mib"] / ours["mib"]
+        seen = not math.isnan(less)
         told = partial(compare, peer=peer, peer_version=version)
+        ratio = less if seen else None
         rows.append(
-            told(work, case, unit=unit, peer_value=its[key], ours=ours[key], asked=asked, memory_ratio=less)
+            told(work, case, unit=unit, peer_value=its[key], ours=ours[key], asked=asked, memory_ratio=ratio)
         )
+        if not seen:
+            continue
         of_output = its["mib"] / output, ours["mib"] / output
         rows.append(told(work, f"{case}, memory", unit="outputs", peer_value=of_output[0], ours=of_output[1]))
     return rows

@@ -116,7 +116,7 @@ def open_data(run: Run, inputs: Inputs) -> RunData:
     """
     train_set = _read(inputs.train, run, run.data.classes)
     # By name, also where the config takes all categories: their ids may differ between the files.
-    val_set = _read(inputs.val, run, _chosen(run, train_set.classes.names))
+    val_set = _read(inputs.val, run, _chosen(run, train_set.classes.names), str(inputs.train.annotations))
     return use_sets(run, inputs, train_set, val_set)
 
 
@@ -176,7 +176,7 @@ def check_files(run: Run, inputs: Inputs, data: RunData) -> None:
 
 def open_split(run: Run, split: Split, classes: tuple[str, ...]) -> DetectionDataset:
     """Read one set as a finished run wants it: for evaluation, its classes in its order."""
-    coco = _read(split, run, _chosen(run, classes))
+    coco = _read(split, run, _chosen(run, classes), "the training file")
     height, width = run.data.image_size
     return DetectionDataset(coco, split.images, (height, width), None, run.seed, run.data.skip_unreadable)
 
@@ -202,7 +202,8 @@ def _chosen(run: Run, names: tuple[str, ...]) -> ClassChoice:
     return run.data.classes or list(names[: len(names) - len(run.data.hierarchy)])
 
 
-def _read(split: Split, run: Run, classes: ClassChoice) -> CocoSet:
+def _read(split: Split, run: Run, classes: ClassChoice, trained_on: str | None = None) -> CocoSet:
+    """Read a set; ``trained_on`` names the file that the classes come from, unless the config has them."""
     try:
         return CocoSet.read(
             split.annotations,
@@ -216,7 +217,10 @@ def _read(split: Split, run: Run, classes: ClassChoice) -> CocoSet:
         if str(split.annotations) in str(error):
             raise
         # The choice of classes knows no file, and a run reads two.
-        raise DataError(f"{split.annotations}: {error}") from None
+        message = f"{split.annotations}: {error}"
+        if trained_on is not None and not run.data.classes:
+            message += f". data.classes is not set, so every file must have all categories of {trained_on}"
+        raise DataError(message) from None
 
 
 def _empty_images(coco: CocoSet) -> int:

@@ -97,6 +97,9 @@ def test_a_class_that_does_not_exist_gets_the_nearest_name(train, data):
 def test_a_class_that_only_the_training_file_has_is_named_with_the_other_file(train, data):
     change(data, lambda c: c["categories"][0].update(name="lorry"), split="val")
     refused(train(data), annotations(data, "val"), "'car'")
+    # Nobody asked for a car by name: all categories of the training file are the classes.
+    asked_by = f"must have all categories of {annotations(data)}"
+    refused(train(data, "data.classes=null"), annotations(data, "val"), "'car'", asked_by)
 
 
 def test_several_labels_need_a_scheme_that_can_express_them(train, data):
