@@ -18,8 +18,8 @@ MOSAIC_CENTER: Final = (0.5, 1.5)
 """Where the four images of a mosaic meet on a canvas of twice the input size, in input sizes (YOLOX,
 arXiv 2107.08430, its code)."""
 MOSAIC_SCALE: Final = (0.5, 1.5)
-"""Factor from that canvas to the input: 0.5 shows all of it, 1.5 a part. YOLOX's for its small models; it
-takes 0.1 to 2 for the large ones."""
+"""Lowest and highest factor from that canvas to the input: 0.5 shows all of it, 1.5 a part. YOLOX's for its
+small models; it takes 0.1 to 2 for the large ones."""
 MIN_VISIBLE: Final = 0.2
 """Share of an object's area that must be left in a mosaic (``area_thr`` in the code of YOLOX 0.1)."""
 MIXUP_SCALE: Final = (0.5, 1.5)
@@ -29,7 +29,13 @@ Read = Callable[[], Sample]
 """Draws another image of the data set and reads it."""
 
 
-def mosaic(own: Sample, partner: Read, size: tuple[int, int]) -> Sample:
+def mosaic(
+    own: Sample,
+    partner: Read,
+    size: tuple[int, int],
+    low: float = MOSAIC_SCALE[0],
+    high: float = MOSAIC_SCALE[1],
+) -> Sample:
     """Join four images whose corners meet in one point.
 
     The four are fitted into the input size each, laid around a point of a canvas of twice that size, and
@@ -47,8 +53,10 @@ def mosaic(own: Sample, partner: Read, size: tuple[int, int]) -> Sample:
         own: the image, any size.
         partner: gives the others.
         size: (height, width) of the picture, in px.
+        low: lowest factor on the scale at which an image fits, above 0; below 0.5 padding is around them.
+        high: highest factor; the larger the factor, the fewer of the four are in sight.
     """
-    scale = _draw(*MOSAIC_SCALE)
+    scale = _draw(low, high)
     middle = _draw_meeting_point(scale, size)
     image, truths = canvas(own.image, size), []
     for number, quarter in enumerate(_quarters_in_sight(middle, size)):

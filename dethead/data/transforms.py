@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from dethead.boxes import box_areas, iou
 from dethead.data.colours import distort
-from dethead.data.joining import MIXUP_SCALE, jitter, mixup, mosaic
+from dethead.data.joining import MIXUP_SCALE, MOSAIC_SCALE, jitter, mixup, mosaic
 from dethead.data.samples import Sample, Window, canvas, crop, flip, keep, resize_to_fit, shift
 
 _CROP_OVERLAPS: Final = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, None)
@@ -56,6 +56,8 @@ class TrainTransform:
     """Objects narrower or lower than so many pixels, after all, are dropped."""
     mosaic: float = 0.0
     """Probability to be joined with three other images."""
+    mosaic_scale: Sequence[float] = MOSAIC_SCALE
+    """Lowest and highest factor of the images of a mosaic, on the scale at which each fits."""
     mixup: float = 0.0
     """Probability to be averaged with another image."""
     jitter: Sequence[float] | None = None
@@ -71,8 +73,10 @@ class TrainTransform:
             raise ValueError(f"zoom_out_max must be at least 1, got {self.zoom_out_max}")
         if self.min_box_size < 0:
             raise ValueError(f"min_box_size must be at least 0 px, got {self.min_box_size}")
-        if self.jitter is not None and not 0 < self.jitter[0] <= self.jitter[1]:
-            raise ValueError(f"jitter must be 0 < low <= high, got {self.jitter}")
+        for name in ("mosaic_scale", "jitter"):
+            factors = getattr(self, name)
+            if factors is not None and not 0 < factors[0] <= factors[1]:
+                raise ValueError(f"{name} must be 0 < low <= high, got {factors}")
         if self.last_epochs_plain < 0:
             raise ValueError(f"last_epochs_plain must be at least 0, got {self.last_epochs_plain}")
 
@@ -98,7 +102,7 @@ class TrainTransform:
         """
         picture = None
         if _happens(self.mosaic):
-            picture = mosaic(own, partner, size)
+            picture = mosaic(own, partner, size, *self.mosaic_scale)
         elif self.jitter is not None:
             picture = jitter(own, size, *self.jitter)
         if not _happens(self.mixup):

@@ -56,6 +56,10 @@ def test_parents_count_as_classes():
         ("data.augment.mosaic=1.5", "data.augment.mosaic: Input should be less than or equal to 1, got 1.5"),
         ("data.augment.jitter=[2.0, 0.5]", "data.augment.jitter: must be [low, high], got [2.0, 0.5]"),
         ("data.augment.jitter=[0.0, 0.5]", "data.augment.jitter.0: Input should be greater than 0"),
+        (
+            "data.augment.mosaic_scale=[1.5, 0.5]",
+            "data.augment.mosaic_scale: must be [low, high], got [1.5, 0.5]",
+        ),
         ("data.augment.last_epochs_plain=-1", "data.augment.last_epochs_plain"),
         ("data.multi_scale=64", "data.multi_scale: must be [low, high] or a list of [height, width]"),
         ("data.multi_scale=[64]", "in px, got [64]"),

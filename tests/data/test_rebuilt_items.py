@@ -175,6 +175,26 @@ def test_a_partner_that_cannot_be_read_is_an_ignored_quarter_and_counted(make, c
     assert all(len(truth.boxes) == len(truth.weights) for truth in truths)
 
 
+@pytest.mark.parametrize(("factor", "width", "height"), [(0.25, 6, 3), (0.5, 12, 6)])
+def test_a_mosaic_shows_all_four_at_the_scale_it_is_given(
+    make, factor: float, width: int, height: int
+) -> None:
+    # A car of 20 x 10 px in an image that fits at 1.2; at these factors nothing is cut, but for the rounding
+    # to whole pixels.
+    dataset = make(**OFF | {"mosaic": 1.0, "mosaic_scale": [factor, factor]})
+
+    boxes = torch.cat([dataset[key].truth.boxes for key in KEYS])
+
+    assert len(boxes) > 3 * len(KEYS)
+    sides = (boxes[:, 2:] - boxes[:, :2]).median(dim=0).values
+    torch.testing.assert_close(sides, torch.tensor([width, height]).float(), atol=0.5, rtol=0)
+
+
+def test_mosaics_have_the_scale_of_yolox_unless_another_is_given(make) -> None:
+    assert equal(make(mosaic=1.0)[0, 2], make(mosaic=1.0, mosaic_scale=[0.5, 1.5])[0, 2])
+    assert not equal(make(mosaic=1.0)[0, 2], make(mosaic=1.0, mosaic_scale=[0.5, 1.0])[0, 2])
+
+
 @pytest.mark.parametrize("options", [{}, *REBUILDING])
 def test_an_item_has_the_size_its_key_asks_for(make, options: dict[str, Any]) -> None:
     dataset = make(**options)
@@ -190,6 +210,8 @@ def test_an_item_has_the_size_its_key_asks_for(make, options: dict[str, Any]) ->
         {"mixup": -0.1},
         {"jitter": [0.0, 1.0]},
         {"jitter": [2.0, 1.0]},
+        {"mosaic_scale": [0.0, 1.0]},
+        {"mosaic_scale": [1.5, 0.5]},
         {"last_epochs_plain": -1},
     ],
 )

@@ -16,6 +16,8 @@ from dethead.config.sections.section import (
 
 Size = Annotated[list[Count], Field(min_length=2, max_length=2)]
 """(height, width) in px"""
+Range = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+"""[low, high], factors"""
 
 
 class Augment(Section):
@@ -37,10 +39,13 @@ class Augment(Section):
     """Objects narrower or lower than so many pixels after all changes are dropped: original ones, of the
     network input after mosaic, mixup and jitter."""
     mosaic: Fraction = 0.0
-    """Four images in one, cut and scaled by 0.5 to 1.5 (YOLOv4, YOLOX). Reads up to four times as much."""
+    """Four images in one, cut and scaled (YOLOv4, YOLOX). Reads up to four times as much."""
+    mosaic_scale: Range = [0.5, 1.5]
+    """[low, high]: how large the four are, by the scale at which each fits. With 0.5 all are whole, but for
+    some edges; the larger, the fewer are in sight. YOLOX: 0.5 to 1.5 for small models, 0.1 to 2 for large."""
     mixup: Fraction = 0.0
     """The mean of the image, or the mosaic, and another one, with the objects of both (YOLOX)."""
-    jitter: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None = None
+    jitter: Range | None = None
     """[low, high]: large-scale jitter. The scale at which an image fits, times a factor between them; then a
     crop, or padding. [0.1, 2.0] in its paper (arXiv 2012.07177)."""
     last_epochs_plain: Natural = 0
@@ -48,7 +53,7 @@ class Augment(Section):
     weights should be shorter, or hardly anything of them is scored: ``training.ema.decay`` d averages
     1 / (1 - d) steps, once it is warm."""
 
-    @field_validator("jitter")
+    @field_validator("jitter", "mosaic_scale")
     @classmethod
     def _low_to_high(cls, factors: list[float] | None) -> list[float] | None:
         if factors is not None and factors[0] > factors[1]:
