@@ -189,6 +189,12 @@ def write_validation(trainer: "Trainer", scored: Scored) -> None:
     left = trainer.seconds / step * (trainer.total_steps - step)
     line = trainer.record.epoch_line(f"{epoch}/{trainer.settings.epochs}", metrics, scored.losses, left)
     trainer.say(line)
+    if scored.found_nothing:
+        # Many classes and few steps: the product of two small probabilities. AP 0 alone would look broken.
+        threshold = trainer.run.postprocess.score_threshold
+        trainer.say(
+            f"nothing was detected on val: no score reaches postprocess.score_threshold {threshold:g}"
+        )
     if step == trainer.total_steps:
         write_json(trainer.folder.oracles, {n: one.compute().as_dict() for n, one in scored.oracles.items()})
         _write_last_detections(trainer, scored)

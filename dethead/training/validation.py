@@ -44,6 +44,11 @@ class Scored:
     oracles: dict[str, CocoEvaluator]
     """The same images under each of the ``ORACLES``, if they were asked for."""
 
+    @property
+    def found_nothing(self) -> bool:
+        """Whether no image has a detection."""
+        return not any(len(one.detections.label) for one in self.evaluator.state())
+
 
 def predict_batches(
     detector: Detector,

@@ -142,6 +142,14 @@ def losses_in(line):
     ).groups()
 
 
+@pytest.mark.parametrize(("threshold", "told"), [(0.9999, 1), (0.0, 0)])
+def test_an_epoch_without_detections_is_explained(tiny_data, tmp_path, capsys, threshold, told):
+    train_tiny(tiny_data, tmp_path / "run", *ONE_STEP, f"postprocess.score_threshold={threshold}")
+    said = capsys.readouterr().out
+    assert said.count("nothing was detected on val") == told
+    assert said.count(f"no score reaches postprocess.score_threshold {threshold:g}") == told
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 def test_the_line_of_an_epoch_tells_the_mean_of_all_its_steps(tiny_data, tmp_path, capsys, stopped):
     one_image = ("training.epochs=1", "training.batch_size=1")
