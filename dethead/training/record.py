@@ -191,9 +191,11 @@ def write_validation(trainer: "Trainer", scored: Scored) -> None:
     trainer.say(line)
     if scored.found_nothing:
         # Many classes and few steps: the product of two small probabilities. AP 0 alone would look broken.
-        threshold = trainer.run.postprocess.score_threshold
+        limits = trainer.run.postprocess
+        further = " or class_thresholds" if limits.class_thresholds else ""
         trainer.say(
-            f"nothing was detected on val: no score reaches postprocess.score_threshold {threshold:g}"
+            "nothing was detected on val: no score reaches postprocess.score_threshold "
+            f"{limits.score_threshold:g}{further}"
         )
     if step == trainer.total_steps:
         write_json(trainer.folder.oracles, {n: one.compute().as_dict() for n, one in scored.oracles.items()})

@@ -46,8 +46,9 @@ class Scored:
 
     @property
     def found_nothing(self) -> bool:
-        """Whether no image has a detection."""
-        return not any(len(one.detections.label) for one in self.evaluator.state())
+        """Whether there are images, and none has a detection."""
+        images = self.evaluator.state()
+        return bool(images) and not any(len(one.detections.label) for one in images)
 
 
 def predict_batches(
