@@ -58,7 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("DETHEAD_TRACEBACK"):
             traceback.print_exc()
         _fail(*explain(error))
+    _leave_processes()
     sys.exit(status or 0)
+
+
+def _leave_processes() -> None:
+    """Leave the process group while Python is whole: later, Gloo's threads may abort the process.
+
+    Only after success: where one process has failed, the others could wait for it here, and ``torchrun`` ends
+    them.
+    """
+    distributed = sys.modules.get("torch.distributed")  # not imported for this: most commands need no torch
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _fail(message: str, status: int) -> None:

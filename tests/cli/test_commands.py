@@ -207,3 +207,22 @@ def test_predict_draws_a_class_from_its_own_threshold_on(dethead, tiny_run, tiny
     assert 0 < len(of_cars) < len(cars)
     assert scores(middle) == {1: of_cars}
     assert scores(middle, "--score", 0) == {**every, 1: of_cars}
+
+
+@pytest.fixture
+def group():
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def test_a_process_leaves_its_group_before_it_ends(dethead, group):
+    assert dethead("config", "--list")[0] == 0
+    assert not torch.distributed.is_initialized()
+
+
+def test_a_failed_one_does_not_wait_for_the_others(dethead, group):
+    assert dethead("config", "no_such_config")[0] == 2
+    assert torch.distributed.is_initialized()
