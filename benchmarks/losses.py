@@ -253,14 +253,11 @@ def tell(work: str, found: dict[str, dict[str, float]], options: argparse.Namesp
         less = its["mib"] / ours["mib"]
         seen = not math.isnan(less)
         told = partial(compare, peer=peer, peer_version=version)
-        ratio = less if seen else None
-        rows.append(
-            told(work, case, unit=unit, peer_value=its[key], ours=ours[key], asked=asked, memory_ratio=ratio)
-        )
-        if not seen:
-            continue
-        of_output = its["mib"] / output, ours["mib"] / output
-        rows.append(told(work, f"{case}, memory", unit="outputs", peer_value=of_output[0], ours=of_output[1]))
+        values = {"peer_value": its[key], "ours": ours[key], "memory_ratio": less if seen else None}
+        rows.append(told(work, case, unit=unit, asked=asked, **values))
+        if seen:
+            of_output = {"peer_value": its["mib"] / output, "ours": ours["mib"] / output}
+            rows.append(told(work, f"{case}, memory", unit="outputs", **of_output))
     return rows
 
 
