@@ -27,6 +27,7 @@ from dethead.backbones import (
     FeaturePyramid,
     PathAggregation,
     freeze_stages,
+    quicken_depthwise,
     set_norm,
     torchvision_backbone,
 )
@@ -291,6 +292,7 @@ def detector(run: Run, num_classes: int, weights: Path | None = None) -> Detecto
     head = _head(run, grid, num_classes)
     # The faster layout for convolutions, and the one in which the head's output needs a single copy.
     made: Detector = Detector(pyramid, head, grid).to(memory_format=torch.channels_last)
+    quicken_depthwise(made)
     return made
 
 

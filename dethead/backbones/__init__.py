@@ -1,6 +1,7 @@
 """Networks that turn images into feature maps of several strides."""
 
 from dethead.backbones.chain import ChainBackbone
+from dethead.backbones.depthwise import DepthwiseConv2d, quicken_depthwise
 from dethead.backbones.efficientnet_lite import efficientnet_lite0
 from dethead.backbones.feature_pyramid import FeaturePyramid
 from dethead.backbones.folding import fold_batch_norm
@@ -12,12 +13,14 @@ from dethead.backbones.torchvision_models import torchvision_backbone
 __all__ = [
     "Backbone",
     "ChainBackbone",
+    "DepthwiseConv2d",
     "FeaturePyramid",
     "FrozenBatchNorm2d",
     "PathAggregation",
     "efficientnet_lite0",
     "fold_batch_norm",
     "freeze_stages",
+    "quicken_depthwise",
     "set_norm",
     "statistics_kept",
     "torchvision_backbone",

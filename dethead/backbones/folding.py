@@ -13,10 +13,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from dethead.backbones.depthwise import DepthwiseConv2d
 from dethead.backbones.freezing import FrozenBatchNorm2d
 
 M = TypeVar("M", bound=nn.Module)
 
+CONVOLUTIONS: Final = (nn.Conv2d, DepthwiseConv2d)
+"""Types that multiply by their weights and add their bias; a subclass may do anything."""
 NORMS: Final = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
 """Types that multiply and add per channel in evaluation; a subclass may do anything."""
 
@@ -123,7 +126,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's o
         """Call a module and see what happens."""
         hooks = []
         for part in module.modules():
-            if type(part) is nn.Conv2d and _is_plain(part):
+            if type(part) in CONVOLUTIONS and _is_plain(part):
                 hooks.append(part.register_forward_hook(self._made))
             elif type(part) in NORMS and _is_plain(part) and _is_fixed(part):
                 hooks.append(part.register_forward_pre_hook(self._given, with_kwargs=True))
