@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from dethead.config import ConfigError
+from dethead.training.memory import keep_freed_memory
 
 
 def make_accelerator(
@@ -25,6 +26,8 @@ def make_accelerator(
         ConfigError: a device that is not there, or a tracker that is not installed.
     """
     cpu = is_cpu(device)
+    if cpu:
+        keep_freed_memory()
     # Accelerate keeps its state for the life of the process and refuses another precision; a second training
     # in the same process is a fresh start.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
