@@ -17,7 +17,8 @@ class AnchorGrid:
     """Anchor shapes of every pyramid level, and where they stand.
 
     Args:
-        strides: input pixels per cell of each level, finest first.
+        strides: input pixels per cell of each level, finest first; not whole where a detector enlarges its
+            images.
         shapes: for each level, the (width, height) in input pixels of the anchors of a cell. Every level has
             the same number of them, because one head serves all levels.
 
@@ -25,7 +26,7 @@ class AnchorGrid:
         ValueError: as many strides as levels are wanted, and positive finite sizes.
     """
 
-    strides: tuple[int, ...]
+    strides: tuple[float, ...]
     shapes: tuple[tuple[tuple[float, float], ...], ...]
 
     def __post_init__(self) -> None:
@@ -33,7 +34,7 @@ class AnchorGrid:
             raise ValueError(f"{len(self.strides)} strides for {len(self.shapes)} levels of anchor shapes")
         if len({len(level) for level in self.shapes}) != 1 or not self.shapes[0]:
             raise ValueError(f"levels differ in their number of anchors: {[len(s) for s in self.shapes]}")
-        if wrong_strides := [stride for stride in self.strides if stride < 1]:
+        if wrong_strides := [stride for stride in self.strides if not 1 <= stride < math.inf]:
             raise ValueError(f"a stride must be at least 1 px, got {wrong_strides[0]}")
         wrong = [s for level in self.shapes for s in level if not all(0 < side < math.inf for side in s)]
         if wrong:
@@ -42,7 +43,7 @@ class AnchorGrid:
     @classmethod
     def from_sizes(
         cls,
-        strides: Sequence[int],
+        strides: Sequence[float],
         sizes: Sequence[float],
         *,
         ratios: Sequence[float] = (1.0,),
@@ -84,7 +85,7 @@ class AnchorGrid:
     def cells(self, image_size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
         """(rows, columns) of every level for an image of (height, width); a started cell counts."""
         height, width = image_size
-        return tuple((-(-height // stride), -(-width // stride)) for stride in self.strides)
+        return tuple((_cells(height, stride), _cells(width, stride)) for stride in self.strides)
 
     def place(self, image_size: tuple[int, int], device: torch.device | str = "cpu") -> Anchors:
         """Give the anchors of an image of (height, width) px; kept, so asking again costs nothing.
@@ -101,6 +102,11 @@ class AnchorGrid:
             return _place(self, (height, width), str(device))
 
 
+def _cells(side: int, stride: float) -> int:
+    # 320 px and a stride of 8 / 1.4 are 56 cells, also where rounding makes a little more of the quotient.
+    return math.ceil(round(side / stride, 6))
+
+
 @lru_cache(maxsize=64)
 def _place(grid: AnchorGrid, image_size: tuple[int, int], device: str) -> Anchors:
     levels, slices, start = [], [], 0
@@ -113,7 +119,7 @@ def _place(grid: AnchorGrid, image_size: tuple[int, int], device: str) -> Anchor
     return Anchors(torch.cat(levels).to(device), tuple(slices), grid.strides, cells)
 
 
-def _level(stride: int, shapes: Tensor, rows: int, columns: int) -> Tensor:
+def _level(stride: float, shapes: Tensor, rows: int, columns: int) -> Tensor:
     """(rows * columns * shapes, 4): row by row, column by column, shape by shape."""
     y, x = torch.meshgrid(torch.arange(rows) + 0.5, torch.arange(columns) + 0.5, indexing="ij")
     centers = torch.stack([x, y], dim=-1).reshape(-1, 1, 2) * stride

@@ -37,7 +37,7 @@ from dethead.config.sections import OwnPart, Section
 from dethead.config.sections import Term as TermSection
 from dethead.criterion import BoxLoss, ConfidenceLoss, DetectionLoss, ExtraLoss, Term
 from dethead.data import ClassAware, CocoSet, Order, RepeatFactor, Uniform
-from dethead.detector import Detector
+from dethead.detector import Detector, seen_strides
 from dethead.heads import DetectionHead
 from dethead.losses import confidence, regression
 
@@ -287,16 +287,17 @@ def detector(run: Run, num_classes: int, weights: Path | None = None) -> Detecto
     set_norm(backbone, run.backbone.norm)
     _seed(run.seed, "neck")
     pyramid = _neck(run, backbone)
-    grid = _grid(run, pyramid.strides)
+    enlarge = run.backbone.enlarge
+    grid = _grid(run, seen_strides(pyramid.strides, enlarge))
     _seed(run.seed, "head")
     head = _head(run, grid, num_classes)
     # The faster layout for convolutions, and the one in which the head's output needs a single copy.
-    made: Detector = Detector(pyramid, head, grid).to(memory_format=torch.channels_last)
+    made: Detector = Detector(pyramid, head, grid, enlarge=enlarge).to(memory_format=torch.channels_last)
     quicken_depthwise(made)
     return made
 
 
-def _grid(run: Run, strides: tuple[int, ...]) -> AnchorGrid:
+def _grid(run: Run, strides: tuple[float, ...]) -> AnchorGrid:
     section = run.anchors
     if section.shapes is not None:
         levels = (tuple((width, height) for width, height in level) for level in section.shapes)

@@ -1,13 +1,25 @@
 """Detector: pixels in, HeadOutput out, in training and in evaluation alike."""
 
+import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dethead.anchors import AnchorGrid
 from dethead.backbones import fold_batch_norm
 from dethead.structures import Anchors, HeadOutput
+
+
+def seen_strides(strides: Sequence[int], enlarge: float) -> tuple[float, ...]:
+    """Give the pixels of an image per cell of a backbone that sees it enlarged.
+
+    Example:
+        >>> seen_strides((8, 16), 1), seen_strides((8, 16), 1.25)
+        ((8, 16), (6.4, 12.8))
+    """
+    return tuple(strides) if enlarge == 1 else tuple(stride / enlarge for stride in strides)
 
 
 class Detector(nn.Module):
@@ -17,19 +29,27 @@ class Detector(nn.Module):
         backbone: a pyramid: normalised (B, 3, H, W) images -> one (B, channels, H_l, W_l) map per level.
         head: those maps -> HeadOutput.
         grid: anchors of the same levels.
+        enlarge: what the sides of an image are multiplied by before the backbone sees it, 1 or more. Cells
+            are so many times finer, at the square of it in time; anchors, boxes and everything else stay in
+            pixels of the image as it was given.
 
     Raises:
-        ValueError: strides of the grid that are not the backbone's.
+        ValueError: strides of the grid that are not the backbone's, over ``enlarge``; a factor below 1.
     """
 
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, grid: AnchorGrid) -> None:
+    def __init__(
+        self, backbone: nn.Module, head: nn.Module, grid: AnchorGrid, *, enlarge: float = 1.0
+    ) -> None:
         super().__init__()
-        if tuple(backbone.strides) != grid.strides:  # type: ignore[arg-type]
-            raise ValueError(f"the backbone has strides {backbone.strides}, the anchors {grid.strides}")
-        self.backbone, self.head, self.grid = backbone, head, grid
+        if not 1 <= enlarge < math.inf:
+            raise ValueError(f"enlarge must be at least 1, got {enlarge}")
+        strides = seen_strides(backbone.strides, enlarge)  # type: ignore[arg-type]
+        if strides != grid.strides:
+            raise ValueError(f"the backbone has strides {strides}, the anchors {grid.strides}")
+        self.backbone, self.head, self.grid, self.enlarge = backbone, head, grid, enlarge
         # Not in the state dict: they belong to the backbone's weights and come with its name.
         for name in ("pixel_mean", "pixel_std"):
             value = torch.tensor(getattr(backbone, name)).reshape(1, 3, 1, 1)
@@ -45,8 +65,14 @@ class Detector(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
-        output: HeadOutput = self.head(self.backbone(self._normalised(images)))
+        output: HeadOutput = self.head(self.backbone(self._enlarged(self._normalised(images))))
         return output
+
+    def _enlarged(self, images: Tensor) -> Tensor:
+        if self.enlarge == 1:
+            return images
+        size = [round(side * self.enlarge) for side in images.shape[2:]]
+        return F.interpolate(images, size=size, mode="bilinear")
 
     def _normalised(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in the range that the backbone wants, channels last in memory."""
@@ -73,6 +99,6 @@ class Detector(nn.Module):
         Args:
             image_size: (height, width) in px of some images to come; one of zeros is looked at.
         """
-        plain = Detector(self.backbone, self.head, self.grid)
+        plain = Detector(self.backbone, self.head, self.grid, enlarge=self.enlarge)
         plain.pixel_mean, plain.pixel_std = self.pixel_mean, self.pixel_std
         return fold_batch_norm(plain, self.pixel_mean.new_zeros(1, 3, *image_size))

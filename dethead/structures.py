@@ -211,7 +211,7 @@ class Anchors(NamedTuple):
     """(A, 4)"""
     levels: tuple[slice, ...]
     """The rows of each pyramid level, finest first."""
-    strides: tuple[int, ...]
+    strides: tuple[float, ...]
     """Input pixels per cell of each level."""
     cells: tuple[tuple[int, int], ...]
     """(rows, columns) of each level."""

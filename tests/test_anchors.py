@@ -40,6 +40,17 @@ def test_a_started_cell_counts():
     assert AnchorGrid((8,), (((8.0, 8.0),),)).cells((17, 8)) == ((3, 1),)
 
 
+@pytest.mark.parametrize("stride", [8, 16, 32, 64])
+@pytest.mark.parametrize("tenths", range(11, 40))
+def test_strides_that_are_not_whole_fill_the_side_that_they_divide(stride, tenths):
+    # tenths * stride px, enlarged by 1 / tenths of ten: 10 cells in whole numbers, whatever floats make of it
+    grid = AnchorGrid((stride / (tenths / 10),), (((4.0, 4.0),),))
+    for cells in range(tenths, 60 * tenths, tenths):  # sides that are whole
+        side = cells * stride * 10 // tenths
+        assert grid.cells((side, side)) == ((cells, cells),)
+        assert grid.cells((side + 1, side - 1)) == ((cells + 1, cells),)
+
+
 def test_one_shape_per_cell_is_one_anchor_per_cell():
     grid = AnchorGrid.from_sizes([8, 16], [32, 64])
     assert grid.anchors_per_cell == 1

@@ -98,6 +98,64 @@ def test_strides_that_are_not_the_backbones_are_refused():
         Detector(MeanPixels(), nn.Identity(), AnchorGrid.from_sizes([8, 16], [8, 16]))
 
 
+# --- enlarged images
+
+
+@pytest.fixture
+def enlarging():
+    grid = AnchorGrid.from_sizes([3.2, 6.4], [8, 16], ratios=[0.5, 2.0])
+    return Detector(MeanPixels(), DetectionHead(3, 2, 3, SoftmaxCE(), depth=0), grid, enlarge=1.25)
+
+
+def test_the_backbone_sees_the_enlarged_image_and_anchors_stay_on_the_image_as_it_is(enlarging):
+    images = torch.randint(256, (2, 3, 32, 64), dtype=torch.uint8)
+    output = enlarging(images)
+    assert enlarging.backbone.seen.shape == (2, 3, 40, 80)
+    anchors = enlarging.anchors((32, 64))
+    assert anchors.cells == ((10, 20), (5, 10))
+    assert output.raw.shape[1] == len(anchors.boxes) == 2 * (200 + 50)
+    centers = (anchors.boxes[:, :2] + anchors.boxes[:, 2:]) / 2
+    assert centers.amax(dim=0).tolist() == pytest.approx([64 - 1.6, 32 - 1.6])
+
+
+def test_rows_of_an_enlarging_detector_follow_the_places_of_their_anchors(enlarging):
+    images = torch.zeros(1, 3, 32, 64)
+    images[..., 16:, 48:] = 255  # the last quarter of the width, the lower half
+    changed = (enlarging(images).raw != enlarging(torch.zeros_like(images)).raw).any(dim=2)[0]
+    boxes = enlarging.anchors((32, 64)).boxes
+    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).unbind(1)
+    # a cell on the border sees a part of it, and bilinear pixels half a one further
+    assert changed[(x > 48) & (y > 16)].all()
+    assert not changed[(x < 48 - 3.2 - 1) | (y < 16 - 3.2 - 1)].any()
+
+
+def test_enlarging_is_pytorchs_bilinear_interpolation(enlarging):
+    images = torch.randint(256, (1, 3, 32, 64), dtype=torch.uint8)
+    enlarging(images)
+    plain = (images - torch.tensor([10.0, 20.0, 30.0]).view(3, 1, 1)) / torch.tensor([2.0, 4.0, 5.0]).view(
+        3, 1, 1
+    )
+    wanted = nn.functional.interpolate(plain, scale_factor=1.25, mode="bilinear")
+    torch.testing.assert_close(enlarging.backbone.seen, wanted)
+
+
+def test_the_copy_for_detection_enlarges_as_well(enlarging):
+    images = torch.randint(256, (1, 3, 32, 64), dtype=torch.uint8)
+    copy = enlarging.for_detection((32, 64))
+    torch.testing.assert_close(copy(images).raw, enlarging.eval()(images).raw)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.0, -1.0, float("inf"), float("nan")])
+def test_a_factor_below_1_is_refused(factor):
+    with pytest.raises(ValueError, match="enlarge must be at least 1, got"):
+        Detector(MeanPixels(), nn.Identity(), GRID, enlarge=factor)
+
+
+def test_anchors_on_the_strides_of_the_enlarged_image_are_refused():
+    with pytest.raises(ValueError, match=r"strides \(3.2, 6.4\), the anchors \(4, 8\)"):
+        Detector(MeanPixels(), nn.Identity(), GRID, enlarge=1.25)
+
+
 # --- the copy for detection
 
 

@@ -32,6 +32,12 @@ def test_anchors_said_of_the_mirror_image_come_back_in_their_places():
     torch.testing.assert_close(back.boxes[0], ANCHORS.boxes)
 
 
+def test_cells_of_broken_strides_have_mirror_images_too():
+    anchors = AnchorGrid.from_sizes([8 / 1.4, 16 / 1.4], [12, 24]).place((160, 320))
+    back = mirrored_back(said(anchors.boxes), anchors, 320)
+    torch.testing.assert_close(back.boxes[0], anchors.boxes, rtol=1e-5, atol=1e-4)
+
+
 def test_class_and_confidence_come_from_the_anchor_at_the_mirrored_place():
     answer = said(ANCHORS.boxes)
     back = mirrored_back(answer, ANCHORS, 48)

@@ -230,7 +230,7 @@ def _adds_up(anchors: Anchors) -> bool:
     return start == len(anchors.boxes) > 0
 
 
-def _is_lattice(level: Tensor, stride: int) -> bool:
+def _is_lattice(level: Tensor, stride: float) -> bool:
     """Whether (rows, columns, K, 4) anchors have a size and are ``stride`` apart, to ROUNDING."""
     x, y = level[..., ::2], level[..., 1::2]
     if stride <= 0 or not ((x == x[:1]).all() and (y == y[:, :1]).all()):

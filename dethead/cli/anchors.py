@@ -88,7 +88,7 @@ def _look(sets: "RunData", augmented: int) -> "list[SeenBoxes]":
 def _as_yaml(grid: "AnchorGrid") -> str:
     levels = zip(grid.strides, grid.shapes, strict=True)
     lines = [
-        f"    - [{', '.join(f'[{width:g}, {height:g}]' for width, height in shapes)}] # stride {stride}"
+        f"    - [{', '.join(f'[{width:g}, {height:g}]' for width, height in shapes)}] # stride {stride:g}"
         for stride, shapes in levels
     ]
     return "\n".join(["anchors:", "  shapes: # width, height in px", *lines])

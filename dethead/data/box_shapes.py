@@ -156,8 +156,10 @@ def _level_of(sizes: Floats, like: AnchorGrid) -> NDArray[np.int64]:
     return level
 
 
-def _fit_level(sizes: Floats, count: int, stride: int, seed: int) -> Floats:
+def _fit_level(sizes: Floats, count: int, stride: float, seed: int) -> Floats:
     try:
         return fit_shapes(sizes, count, seed=seed)
     except ValueError as error:
-        raise ValueError(f"level of stride {stride}: {error}; ask for fewer, or fit them together") from None
+        raise ValueError(
+            f"level of stride {stride:g}: {error}; ask for fewer, or fit them together"
+        ) from None

@@ -1,5 +1,7 @@
 """Test-time augmentation by the mirror: an image and its mirror image are answered together."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -42,10 +44,10 @@ def _mirrored_places(anchors: Anchors, image_width: int) -> Tensor:
     number = torch.arange(len(anchors.boxes), device=anchors.boxes.device)
     parts = []
     for level, (rows, columns), stride in zip(anchors.levels, anchors.cells, anchors.strides, strict=True):
-        if columns * stride != image_width:
+        if not math.isclose(columns * stride, image_width):
             raise ValueError(
-                f"{columns} cells of stride {stride} do not fill the width {image_width}: anchors have no "
-                f"mirror images; take a width that is a multiple of {max(anchors.strides)}"
+                f"{columns} cells of stride {stride:g} do not fill the width {image_width}: anchors have no "
+                f"mirror images; take a width that is a multiple of {max(anchors.strides):g}"
             )
         parts.append(number[level].view(rows, columns, -1).flip(1).flatten())
     return torch.cat(parts)

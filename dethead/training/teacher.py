@@ -5,7 +5,7 @@ from accelerate import Accelerator
 
 from dethead import build
 from dethead.config import ConfigError, Run
-from dethead.detector import Detector
+from dethead.detector import Detector, seen_strides
 from dethead.training.finished import FinishedRun
 from dethead.training.inputs import Inputs, RunData
 
@@ -29,10 +29,12 @@ def load_teacher(run: Run, inputs: Inputs, data: RunData, accelerator: Accelerat
             f"{inputs.teacher}: the teacher knows the classes {', '.join(teacher.class_names)}, this run has "
             f"{', '.join(data.class_names)}"
         )
-    if teacher.run.anchors != run.anchors or teacher.detector.grid.strides != strides_of(run):
+    strides = strides_of(run)
+    if teacher.run.anchors != run.anchors or teacher.detector.grid.strides != strides:
         raise ConfigError(
-            f"{inputs.teacher}: the teacher's anchors {teacher.run.anchors} are not {run.anchors}; "
-            "probabilities are followed anchor by anchor"
+            f"{inputs.teacher}: the teacher's anchors {teacher.run.anchors} on strides "
+            f"{teacher.detector.grid.strides} are not {run.anchors} on {strides}; probabilities are followed "
+            "anchor by anchor"
         )
     if not _same_meaning(run, teacher.run, len(data.class_names)):
         raise ConfigError(
@@ -50,7 +52,8 @@ def _same_meaning(run: Run, other: Run, classes: int) -> bool:
     return torch.allclose(one, two)
 
 
-def strides_of(run: Run) -> tuple[int, ...]:
+def strides_of(run: Run) -> tuple[float, ...]:
     """Give the strides of all levels of a run, extra ones too."""
     strides = run.backbone.strides
-    return (*strides, *(strides[-1] * 2**level for level in range(1, run.neck.extra_levels + 1)))
+    extra = (strides[-1] * 2**level for level in range(1, run.neck.extra_levels + 1))
+    return seen_strides((*strides, *extra), run.backbone.enlarge)

@@ -89,6 +89,12 @@ MISTAKES = [
         "top level",
         "[60, 64] must be multiples of the backbone's coarsest stride 8",
     ),
+    (
+        "backbone.enlarge=1.1",
+        "top level",
+        "[64, 64], times backbone.enlarge 1.1, must be multiples of the backbone's coarsest stride 8",
+    ),
+    ("backbone.enlarge=0.5", "backbone.enlarge", "greater than or equal to 1, got 0.5"),
     ("codec=ltrb", "codec.other", "got 'ltrb'"),
     (
         "class_scheme.class_weights=inverse",
@@ -151,6 +157,16 @@ def test_batch_normalisation_of_one_cell_of_one_image_is_refused(others, size):
     said = refused(*ONE_CELL, *others)
     assert "top level: head.norm 'batch' has a single value to normalise" in said
     assert f"{size} px has one cell" in said
+
+
+def test_a_range_of_sizes_that_enlarged_are_no_whole_cells_is_refused():
+    # 64 px are 10 cells of 6.4; 56, in between, are not
+    assert "data.multi_scale [48, 64], times" in refused("backbone.enlarge=1.25", "data.multi_scale=[48, 64]")
+    load_run("backbone.enlarge=1.25", "data.multi_scale=[[64, 64], [32, 64]]")
+
+
+def test_one_cell_is_counted_on_the_enlarged_image():
+    load_run(*ONE_CELL, "backbone.enlarge=2.0")
 
 
 @pytest.mark.parametrize(

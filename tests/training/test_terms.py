@@ -68,6 +68,8 @@ def test_a_teacher_of_other_classes_or_anchors_is_refused(tiny_data, tiny_run, t
         train_tiny(tiny_data, tmp_path / "run", distil, "data.classes=[car, truck]", teacher=tiny_run)
     with pytest.raises(ConfigError, match=r"the teacher's anchors .* are not"):
         train_tiny(tiny_data, tmp_path / "run", distil, "anchors.sizes=[20]", teacher=tiny_run)
+    with pytest.raises(ConfigError, match=r"the teacher's anchors .* are not"):
+        train_tiny(tiny_data, tmp_path / "run", distil, "backbone.enlarge=1.5", teacher=tiny_run)
 
 
 @pytest.mark.parametrize(

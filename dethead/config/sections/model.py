@@ -18,6 +18,9 @@ class Backbone(Section):
     """Stages, stem first, that are not trained."""
     norm: Literal["train", "frozen", "sync"] = "train"
     """BatchNorm of the backbone: trained, kept as loaded, or with statistics over all processes."""
+    enlarge: Annotated[float, Field(ge=1, le=4)] = 1.0
+    """What the sides of images are multiplied by before the backbone sees them: finer cells, at its square
+    in time. All pixels that a config speaks of stay those of data.image_size."""
     options: dict[str, Any] = {}
     """Further keyword arguments of a factory of one's own."""
 

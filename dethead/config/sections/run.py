@@ -80,13 +80,18 @@ class Run(Section):
     @model_validator(mode="after")
     def _whole_cells(self) -> Self:
         """Networks round a started cell up or down, each in its way; whole cells are right for all."""
-        coarsest = self.backbone.strides[-1]
+        coarsest, enlarge = self.backbone.strides[-1], self.backbone.enlarge
         for key in ("image_size", "multi_scale"):
             sizes = getattr(self.data, key) or []
             sides = [side for size in sizes for side in (size if isinstance(size, list) else [size])]
-            if any(side % coarsest for side in sides):
+            if key == "multi_scale" and sizes:  # a range has sizes between its ends
+                sides += [side for size in self.data.input_sizes(coarsest) for side in size]
+            cells = [side * enlarge / coarsest for side in sides]
+            if any(abs(one - round(one)) > 1e-6 for one in cells):
+                times = "" if enlarge == 1 else f", times backbone.enlarge {enlarge:g},"
                 raise ValueError(
-                    f"data.{key} {sizes} must be multiples of the backbone's coarsest stride {coarsest}"
+                    f"data.{key} {sizes}{times} must be multiples of the backbone's coarsest stride "
+                    f"{coarsest}"
                 )
         return self
 
@@ -110,10 +115,11 @@ class Run(Section):
             return self
         stride = self.backbone.strides[-1] * 2**self.neck.extra_levels
         for size in self.data.input_sizes(self.backbone.strides[-1]):
-            if max(size) <= stride:
+            seen = [round(side * self.backbone.enlarge) for side in size]
+            if max(seen) <= stride:
                 raise ValueError(
                     f"head.norm {self.head.norm!r} has a single value to normalise where an image of "
-                    f"{list(size)} px has one cell of stride {stride} and training.batch_size "
+                    f"{seen} px has one cell of stride {stride} and training.batch_size "
                     f"{self.training.batch_size} with accumulate {self.training.accumulate} leaves one image "
                     "at a time; give more images, larger ones, or norm 'group'"
                 )
