@@ -18,7 +18,7 @@ def make_accelerator(
 
     Args:
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        precision: "no", "bf16" or "fp16".
+        precision: "no", "bf16", "fp16", or "auto": see ``supports_bfloat16``.
         trackers: experiment trackers known to Accelerate, such as "tensorboard".
         logging_dir: where trackers write.
 
@@ -28,6 +28,8 @@ def make_accelerator(
     cpu = is_cpu(device)
     if cpu:
         keep_freed_memory()
+    if precision == "auto":
+        precision = "bf16" if supports_bfloat16(cpu) else "no"
     # Accelerate keeps its state for the life of the process and refuses another precision; a second training
     # in the same process is a fresh start.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
@@ -50,6 +52,18 @@ def make_accelerator(
             f"tracker {min(missing)!r} is not installed; TensorBoard: pip install dethead[trackers]"
         )
     return accelerator
+
+
+def supports_bfloat16(cpu: bool) -> bool:
+    """Whether this machine multiplies in bfloat16 by itself, so that it saves time.
+
+    CPUs with AVX-512 BF16 or AMX, CUDA devices from Ampere on. Others do it by way of float32, or not at all.
+    """
+    if cpu:
+        # Not public names; a PyTorch without them is answered for with no.
+        asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, name, bool)() for name in asked)
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def is_cpu(device: str) -> bool:

@@ -32,6 +32,7 @@ def environment(inputs: Inputs, accelerator: Accelerator) -> dict[str, Any]:
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if cuda else platform.processor(),
         "processes": accelerator.num_processes,
+        "precision": accelerator.mixed_precision,
         "threads": torch.get_num_threads(),
         "command": sys.argv,
         "files": {n: {"name": p.name, "sha256": sha256_of(p)} for n, p in input_files(inputs).items()},

@@ -145,8 +145,8 @@ class Training(Section):
     clip_norm: Positive | None = 10.0
     """Largest norm of the gradient."""
     ema: EMA | None = EMA()
-    precision: Literal["no", "bf16", "fp16"] = "no"
-    """Mixed precision; the losses stay in float32."""
+    precision: Literal["no", "auto", "bf16", "fp16"] = "no"
+    """Mixed precision; the losses stay in float32. auto is bf16 on devices that calculate in it, else no."""
     compile: bool = False
     """torch.compile the detector."""
     validate_every: Count = 1
