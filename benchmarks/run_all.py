@@ -24,6 +24,7 @@ BENCHMARKS: Final = (
     "postprocess",
     "head_output",
     "optimizer_step",
+    "step_on_cpu",
     "data_path",
     "growth",
     "whole_model",
