@@ -92,7 +92,7 @@ MISTAKES = [
     (
         "backbone.enlarge=1.1",
         "top level",
-        "[64, 64], times backbone.enlarge 1.1, must be multiples of the backbone's coarsest stride 8",
+        "[64, 64] must be multiples of the backbone's coarsest stride over backbone.enlarge, 8 / 1.1 px",
     ),
     ("backbone.enlarge=0.5", "backbone.enlarge", "greater than or equal to 1, got 0.5"),
     ("codec=ltrb", "codec.other", "got 'ltrb'"),
@@ -161,7 +161,8 @@ def test_batch_normalisation_of_one_cell_of_one_image_is_refused(others, size):
 
 def test_a_range_of_sizes_that_enlarged_are_no_whole_cells_is_refused():
     # 64 px are 10 cells of 6.4; 56, in between, are not
-    assert "data.multi_scale [48, 64], times" in refused("backbone.enlarge=1.25", "data.multi_scale=[48, 64]")
+    said = refused("backbone.enlarge=1.25", "data.multi_scale=[48, 64]")
+    assert "data.multi_scale [48, 64] must be multiples" in said
     load_run("backbone.enlarge=1.25", "data.multi_scale=[[64, 64], [32, 64]]")
 
 

@@ -88,10 +88,10 @@ class Run(Section):
                 sides += [side for size in self.data.input_sizes(coarsest) for side in size]
             cells = [side * enlarge / coarsest for side in sides]
             if any(abs(one - round(one)) > 1e-6 for one in cells):
-                times = "" if enlarge == 1 else f", times backbone.enlarge {enlarge:g},"
+                seen = "" if enlarge == 1 else f" over backbone.enlarge, {coarsest} / {enlarge:g} px"
                 raise ValueError(
-                    f"data.{key} {sizes}{times} must be multiples of the backbone's coarsest stride "
-                    f"{coarsest}"
+                    f"data.{key} {sizes} must be multiples of the backbone's coarsest stride"
+                    f"{seen or f' {coarsest}'}"
                 )
         return self
 
