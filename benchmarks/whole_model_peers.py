@@ -308,11 +308,13 @@ def _like(preset: Preset, *, depth: int, norm: Norm) -> Contender:
 
 
 def _shipped(*overrides: str) -> Contender:
-    run = config.load(SHIPPED, ["backbone.frozen_stages=0", *overrides])
+    run = config.load(SHIPPED, [*AS_PEERS, *overrides])
     detector = build.detector(run, CLASSES)
     return Ours(detector, build.assigner(run), build.criterion(run), build.postprocessor(run))
 
 
+AS_PEERS: Final = ("backbone.frozen_stages=0", "backbone.enlarge=1.0", "anchors.sizes=[24, 48, 96, 192]")
+"""All train the whole backbone and let it see images of one size."""
 AS_SSDLITE: Final = (
     "backbone.strides=[16, 32]",
     "neck={channels: 40, extra_levels: 2}",

@@ -15,6 +15,9 @@ OVERRIDES = (
     "data.augment={photometric: 0.0, zoom_out: 0.0, iou_crop: 0.0, flip: 0.0}",
     "backbone.norm=frozen",
     "backbone.frozen_stages=0",
+    "backbone.enlarge=1.0",
+    "anchors.sizes=[24, 48, 96, 192]",
+    'training.precision="no"',
     "loss.confidence_target=one",
     # Positives that do not depend on what is learnt: those of max-IoU, the rest as it goes with it.
     "head.towers=shared",
