@@ -4,12 +4,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Self
+from typing import Final, Self
 
 import torch
 from torch import Tensor
 
 from dethead.structures import Anchors
+
+SLACK: Final = 1e-4
+"""Of a cell: less than that beyond a whole number of cells is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class AnchorGrid:
 
 def _cells(side: int, stride: float) -> int:
     # 320 px and a stride of 8 / 1.4 are 56 cells, also where rounding makes a little more of the quotient.
-    return math.ceil(round(side / stride, 6))
+    return math.ceil(side / stride - SLACK)
 
 
 @lru_cache(maxsize=64)

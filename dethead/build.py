@@ -37,7 +37,8 @@ from dethead.config.sections import OwnPart, Section
 from dethead.config.sections import Term as TermSection
 from dethead.criterion import BoxLoss, ConfidenceLoss, DetectionLoss, ExtraLoss, Term
 from dethead.data import ClassAware, CocoSet, Order, RepeatFactor, Uniform
-from dethead.detector import Detector, seen_strides
+from dethead.detector import Detector
+from dethead.enlarging import seen_strides
 from dethead.heads import DetectionHead
 from dethead.losses import confidence, regression
 

@@ -9,17 +9,8 @@ from torch import Tensor, nn
 
 from dethead.anchors import AnchorGrid
 from dethead.backbones import fold_batch_norm
+from dethead.enlarging import fraction, seen_strides
 from dethead.structures import Anchors, HeadOutput
-
-
-def seen_strides(strides: Sequence[int], enlarge: float) -> tuple[float, ...]:
-    """Give the pixels of an image per cell of a backbone that sees it enlarged.
-
-    Example:
-        >>> seen_strides((8, 16), 1), seen_strides((8, 16), 1.25)
-        ((8, 16), (6.4, 12.8))
-    """
-    return tuple(strides) if enlarge == 1 else tuple(stride / enlarge for stride in strides)
 
 
 class Detector(nn.Module):
@@ -71,7 +62,7 @@ class Detector(nn.Module):
     def _enlarged(self, images: Tensor) -> Tensor:
         if self.enlarge == 1:
             return images
-        size = [round(side * self.enlarge) for side in images.shape[2:]]
+        size = [math.ceil(side * fraction(self.enlarge)) for side in images.shape[2:]]
         return F.interpolate(images, size=size, mode="bilinear")
 
     def _normalised(self, images: Tensor) -> Tensor:

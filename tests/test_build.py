@@ -240,3 +240,12 @@ def test_a_run_with_every_option_of_neck_and_head_is_written_and_read_back(tmp_p
 def test_options_that_do_not_go_together_are_named_in_the_config_words(overrides, message):
     with pytest.raises(ConfigError, match=message):
         build.detector(load_run(*overrides), 3)
+
+
+@pytest.mark.parametrize("factor", [1.3333, 1.3333333333, 4 / 3])
+def test_a_factor_that_is_no_short_decimal_is_the_fraction_that_is_meant(factor):
+    run = load_run(f"backbone.enlarge={factor}", "data.image_size=[48, 96]")
+    detector = build.detector(run, 3)
+    assert detector.grid.strides == (6.0,)
+    output = detector(torch.zeros(1, 3, 48, 96))
+    assert output.raw.shape[1] == len(detector.anchors((48, 96)).boxes) == 8 * 16

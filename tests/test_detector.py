@@ -8,6 +8,7 @@ from torch import nn
 
 from dethead.anchors import AnchorGrid
 from dethead.detector import Detector
+from dethead.enlarging import seen_strides
 from dethead.heads import DetectionHead
 from dethead.schemes import SoftmaxCE
 from dethead.structures import HeadOutput
@@ -127,6 +128,20 @@ def test_rows_of_an_enlarging_detector_follow_the_places_of_their_anchors(enlarg
     # a cell on the border sees a part of it, and bilinear pixels half a one further
     assert changed[(x > 48) & (y > 16)].all()
     assert not changed[(x < 48 - 3.2 - 1) | (y < 16 - 3.2 - 1)].any()
+
+
+@pytest.mark.parametrize("side", [63, 64, 65, 77, 90])
+@pytest.mark.parametrize("factor", [1.1, 1.25, 4 / 3, 1.3333, 1.6, 1.7])
+def test_started_cells_of_an_enlarged_image_count(side, factor):
+    class RoundingUp(MeanPixels):
+        def forward(self, images):
+            self.seen = images
+            return [nn.functional.avg_pool2d(images, s, ceil_mode=True) for s in self.strides]
+
+    grid = AnchorGrid.from_sizes(seen_strides((4, 8), factor), [8, 16], ratios=[0.5, 2.0])
+    detector = Detector(RoundingUp(), DetectionHead(3, 2, 3, SoftmaxCE(), depth=0), grid, enlarge=factor)
+    rows = detector(torch.zeros(1, 3, side, side)).raw.shape[1]
+    assert rows == len(detector.anchors((side, side)).boxes)
 
 
 def test_enlarging_is_pytorchs_bilinear_interpolation(enlarging):

@@ -1,10 +1,9 @@
 """Test-time augmentation by the mirror: an image and its mirror image are answered together."""
 
-import math
-
 import torch
 from torch import Tensor
 
+from dethead.anchors import SLACK
 from dethead.structures import Anchors, Predictions
 
 
@@ -44,7 +43,7 @@ def _mirrored_places(anchors: Anchors, image_width: int) -> Tensor:
     number = torch.arange(len(anchors.boxes), device=anchors.boxes.device)
     parts = []
     for level, (rows, columns), stride in zip(anchors.levels, anchors.cells, anchors.strides, strict=True):
-        if not math.isclose(columns * stride, image_width):
+        if abs(columns - image_width / stride) > SLACK:
             raise ValueError(
                 f"{columns} cells of stride {stride:g} do not fill the width {image_width}: anchors have no "
                 f"mirror images; take a width that is a multiple of {max(anchors.strides):g}"

@@ -8,7 +8,6 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from dethead.config import ConfigError
-from dethead.training.memory import keep_freed_memory
 
 
 def make_accelerator(
@@ -26,8 +25,6 @@ def make_accelerator(
         ConfigError: a device that is not there, or a tracker that is not installed.
     """
     cpu = is_cpu(device)
-    if cpu:
-        keep_freed_memory()
     if precision == "auto":
         precision = "bf16" if supports_bfloat16(cpu) else "no"
     # Accelerate keeps its state for the life of the process and refuses another precision; a second training
@@ -57,7 +54,7 @@ def make_accelerator(
 def supports_bfloat16(cpu: bool) -> bool:
     """Whether this machine multiplies in bfloat16 by itself, so that it saves time.
 
-    CPUs with AVX-512 BF16 or AMX, CUDA devices from Ampere on. Others do it by way of float32, or not at all.
+    x86 CPUs with AVX-512 BF16 or AMX, CUDA devices from Ampere on. Others are answered for with no.
     """
     if cpu:
         # Not public names; a PyTorch without them is answered for with no.

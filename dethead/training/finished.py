@@ -16,6 +16,7 @@ from dethead.structures import Detections
 from dethead.training import checkpoint
 from dethead.training.accelerator import make_accelerator
 from dethead.training.inputs import open_split
+from dethead.training.memory import keep_freed_memory
 from dethead.training.progress import bar
 from dethead.training.run_folder import best_of
 from dethead.training.validation import score
@@ -87,7 +88,9 @@ def evaluate_run(
     oracles: bool = False,
     flip: bool = False,
 ) -> Evaluated:
-    """Give the COCO numbers of a run's best weights on a split.
+    """Give the COCO numbers of a run's best weights on a split, in float32.
+
+    On a CPU the process keeps memory that it frees from then on (``memory.keep_freed_memory``).
 
     Args:
         path: run folder, or its ``best.pt``.
@@ -107,6 +110,8 @@ def evaluate_run(
     if oracles and flip:
         raise ValueError("oracles replace branches of one answer: leave flip out, or the oracles")
     accelerator = make_accelerator(device)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     finished = FinishedRun.load(path)
     dataset = open_split(finished.run, split, finished.class_names)
     detector = finished.detector.to(accelerator.device)

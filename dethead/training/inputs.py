@@ -161,7 +161,7 @@ def input_sizes(run: Run) -> InputSizes | None:
     """Give the sizes of a run's batches; None where all have ``data.image_size``."""
     if run.data.multi_scale is None:
         return None
-    return InputSizes(run.data.input_sizes(run.backbone.strides[-1]), run.training.accumulate)
+    return InputSizes(run.data.input_sizes(run.backbone.whole_cells), run.training.accumulate)
 
 
 def check_files(run: Run, inputs: Inputs, data: RunData) -> None:

@@ -73,8 +73,7 @@ class Trainer:
     ) -> None:
         self.run, self.inputs, self.data = run, inputs, data
         self.fingerprints = data.fingerprints()
-        self.accelerator, self.folder = accelerator, folder
-        self.settings = run.training
+        self.accelerator, self.folder, self.settings = accelerator, folder, run.training
         num_classes = len(data.class_names)
         if resuming:
             self.detector = build.detector(build.without_weights(run), num_classes)
@@ -374,15 +373,16 @@ class Trainer:
         by_class = table(self.run, self.data.train.coco)
         if by_class is not None and self.accelerator.is_main_process:
             Console(width=None if sys.stdout.isatty() else 100).print(by_class)
+        length, on = self.settings, self.accelerator
         self.say(
             f"{self.parameters() / 1e6:.2f} M parameters, {len(self.anchors.boxes)} anchors, "
-            f"{self.settings.epochs} epochs of {self.steps_per_epoch} steps of {self.settings.batch_size} "
-            f"images on {self.accelerator.num_processes} x {self.accelerator.device}"
+            f"{length.epochs} epochs of {self.steps_per_epoch} steps of {length.batch_size} images on "
+            f"{on.num_processes} x {on.device}, mixed precision: {on.mixed_precision}"
         )
 
     def parameters(self) -> int:
         """Count the numbers that are trained or frozen."""
-        return sum(parameter.numel() for parameter in self.detector.parameters())
+        return sum(one.numel() for one in self.detector.parameters())
 
     def say(self, text: str) -> None:
         """Print a line on the first process."""

@@ -85,6 +85,13 @@ class RunFolder:
         if changes := changed_keys(before, run):
             raise RunFolderError(f"{self.path}: cannot resume with another config ({changes})")
 
+    def precision(self) -> str | None:
+        """Give the mixed precision that the run has; None where none is written down."""
+        if not self.environment.is_file():
+            return None
+        found: str | None = json.loads(self.environment.read_text(encoding="utf-8")).get("precision")
+        return found
+
     def append_log(self, line: dict[str, Any]) -> None:
         """Add a line to log.jsonl."""
         with naming(self.log), self.log.open("a", encoding="utf-8") as file:

@@ -11,11 +11,15 @@ from dethead.training.accelerator import make_accelerator
 from dethead.training.by_class import resolve
 from dethead.training.inputs import Inputs, check_files, open_data
 from dethead.training.loop import Trainer
+from dethead.training.memory import keep_freed_memory
 from dethead.training.run_folder import RunFolder, RunFolderError
 
 
 def train(run: Run, inputs: Inputs, out: Path, *, resume: bool = False) -> dict[str, Any]:
     """Train one run and leave it in a folder.
+
+    On a CPU the process keeps memory that it frees from then on (``memory.keep_freed_memory``). A run that
+    goes on elsewhere keeps the precision that ``training.precision: auto`` had where it began.
 
     Args:
         run: the config.
@@ -35,7 +39,10 @@ def train(run: Run, inputs: Inputs, out: Path, *, resume: bool = False) -> dict[
     folder = RunFolder(out)
     resuming = resume and folder.last.is_file()
     folder.check_free(resume)
-    accelerator = make_accelerator(inputs.device, run.training.precision, inputs.trackers, out)
+    precision = folder.precision() if resuming and run.training.precision == "auto" else None
+    accelerator = make_accelerator(inputs.device, precision or run.training.precision, inputs.trackers, out)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     _check_shared_disk(folder, resuming)
     data = open_data(run, inputs)
     run = resolve(run, data.train.coco)

@@ -5,7 +5,8 @@ from accelerate import Accelerator
 
 from dethead import build
 from dethead.config import ConfigError, Run
-from dethead.detector import Detector, seen_strides
+from dethead.detector import Detector
+from dethead.enlarging import seen_strides
 from dethead.training.finished import FinishedRun
 from dethead.training.inputs import Inputs, RunData
 

@@ -82,6 +82,37 @@ def test_under_autocast_it_gives_the_narrow_type_and_calculates_in_the_wide_one(
         assert torch.equal(one, other)  # ones are ones in the narrow type, too
 
 
+def test_under_autocast_it_says_the_same_with_and_without_gradient():
+    layer = quick(nn.Conv2d(4, 4, 5, groups=4))
+    features = torch.rand(2, 4, 8, 8).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(features)
+        with torch.no_grad():
+            assert torch.equal(layer(features), found)
+    # by hand: features of the narrow type have few digits, but are summed up in the wide one
+    wanted = nn.functional.conv2d(features.float(), layer.weight, layer.bias, groups=4)
+    assert torch.equal(found, wanted.bfloat16())
+
+
+def test_gradients_of_narrow_features_are_narrow():
+    layer = quick(nn.Conv2d(4, 4, 5, groups=4))
+    features = torch.rand(2, 4, 8, 8).bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(features).sum().backward()
+    assert features.grad.dtype == torch.bfloat16
+    wide = features.detach().float().requires_grad_()
+    layer(wide).sum().backward()
+    assert torch.equal(features.grad, wide.grad.bfloat16())
+
+
+def test_an_image_by_itself_goes_pytorchs_way():
+    layer = nn.Conv2d(4, 4, 5, groups=4)
+    image = torch.rand(4, 8, 8)
+    found = quick(layer)(image)
+    torch.testing.assert_close(found, layer(image))
+    found.sum().backward()
+
+
 @pytest.mark.parametrize(
     "layer",
     [

@@ -92,7 +92,7 @@ MISTAKES = [
     (
         "backbone.enlarge=1.1",
         "top level",
-        "[64, 64] must be multiples of the backbone's coarsest stride over backbone.enlarge, 8 / 1.1 px",
+        "[64, 64] must be multiples of the backbone's coarsest stride 8 over backbone.enlarge 1.1: of 80 px",
     ),
     ("backbone.enlarge=0.5", "backbone.enlarge", "greater than or equal to 1, got 0.5"),
     ("codec=ltrb", "codec.other", "got 'ltrb'"),
@@ -159,11 +159,14 @@ def test_batch_normalisation_of_one_cell_of_one_image_is_refused(others, size):
     assert f"{size} px has one cell" in said
 
 
-def test_a_range_of_sizes_that_enlarged_are_no_whole_cells_is_refused():
-    # 64 px are 10 cells of 6.4; 56, in between, are not
-    said = refused("backbone.enlarge=1.25", "data.multi_scale=[48, 64]")
-    assert "data.multi_scale [48, 64] must be multiples" in said
-    load_run("backbone.enlarge=1.25", "data.multi_scale=[[64, 64], [32, 64]]")
+def test_a_range_of_sizes_has_all_that_enlarged_are_whole_cells():
+    # 8 / 1.6 = 5 px is the side of a cell; all heights from 50 to 64 px that are whole ones
+    run = load_run("backbone.enlarge=1.6", "data.image_size=[60, 60]", "data.multi_scale=[50, 65]")
+    sizes = run.data.input_sizes(run.backbone.whole_cells)
+    assert sizes == ((50, 50), (55, 55), (60, 60), (65, 65))
+    assert "data.multi_scale [50, 64] must be multiples" in refused(
+        "backbone.enlarge=1.6", "data.image_size=[60, 60]", "data.multi_scale=[50, 64]"
+    )
 
 
 def test_one_cell_is_counted_on_the_enlarged_image():

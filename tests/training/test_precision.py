@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_runs import log_lines, train_tiny, weights
 
-from dethead.training import accelerator
+from dethead.training import accelerator, start
 from dethead.training.accelerator import make_accelerator, supports_bfloat16
 
 ASKED = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -55,3 +55,17 @@ def test_a_training_in_bfloat16_keeps_its_weights_in_float32_and_says_so(monkeyp
     assert all(math.isfinite(line["total"]) for line in log_lines(tmp_path / "run") if "val" not in line)
     floating = [value for value in weights(tmp_path / "run").values() if value.is_floating_point()]
     assert {value.dtype for value in floating} == {torch.float32}
+
+
+@pytest.mark.parametrize(("config", "wanted"), [("auto", "bf16"), ("bf16", "bf16")])
+def test_a_run_that_goes_on_elsewhere_keeps_its_precision(monkeypatch, tiny_data, tmp_path, config, wanted):
+    pretend(monkeypatch, avx512=True, amx=False)
+    changes = ("training.epochs=1", f"training.precision={config}")
+    train_tiny(tiny_data, tmp_path / "run", *changes)
+    pretend(monkeypatch, avx512=False, amx=False)
+    made = []
+    monkeypatch.setattr(
+        start, "make_accelerator", lambda *given: made.append(make_accelerator(*given)) or made[0]
+    )
+    train_tiny(tiny_data, tmp_path / "run", *changes, resume=True)
+    assert [one.mixed_precision for one in made] == [wanted]

@@ -19,6 +19,7 @@ _VERSIONS: Final = (
     "platform",
     "device",
     "device_name",
+    "precision",
     "threads",
 )
 _DIGITS: Final = 12  # of a sha256 that a person compares

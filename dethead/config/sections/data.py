@@ -103,10 +103,11 @@ class Data(Section):
     skip_unreadable: bool = False
     """Leave out, and count, images that are missing or broken: no loss, no score."""
     image_size: Size
-    """(height, width) in px that images are fitted into; multiples of the coarsest stride waste least."""
+    """(height, width) in px that images are fitted into; multiples of the backbone's coarsest stride, or of
+    that over backbone.enlarge."""
     multi_scale: Size | Annotated[list[Size], Field(min_length=1)] | None = None
     """Sizes that the batches of a training have in turn, drawn by step: [low, high] are the least and the
-    largest height, one for each multiple of the coarsest stride between them, with widths in proportion to
+    largest height, one for each multiple of that stride between them, with widths in proportion to
     image_size; or a list of [height, width]. Validation always has image_size."""
     augment: Augment = Augment()
     sampler: Sampler = UniformSampler()

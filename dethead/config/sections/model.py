@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from dethead.config.sections.section import Count, Natural, Positive, Probability, Section
+from dethead.enlarging import whole_cells
 
 
 class Backbone(Section):
@@ -23,6 +24,11 @@ class Backbone(Section):
     in time. All pixels that a config speaks of stay those of data.image_size."""
     options: dict[str, Any] = {}
     """Further keyword arguments of a factory of one's own."""
+
+    @property
+    def whole_cells(self) -> int:
+        """Sides of images are multiples of so many px, if all maps are to have whole cells."""
+        return whole_cells(self.strides[-1], self.enlarge)
 
     @model_validator(mode="after")
     def _finest_first(self) -> Self:

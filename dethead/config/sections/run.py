@@ -80,18 +80,14 @@ class Run(Section):
     @model_validator(mode="after")
     def _whole_cells(self) -> Self:
         """Networks round a started cell up or down, each in its way; whole cells are right for all."""
-        coarsest, enlarge = self.backbone.strides[-1], self.backbone.enlarge
+        coarsest, step, enlarge = self.backbone.strides[-1], self.backbone.whole_cells, self.backbone.enlarge
         for key in ("image_size", "multi_scale"):
             sizes = getattr(self.data, key) or []
             sides = [side for size in sizes for side in (size if isinstance(size, list) else [size])]
-            if key == "multi_scale" and sizes:  # a range has sizes between its ends
-                sides += [side for size in self.data.input_sizes(coarsest) for side in size]
-            cells = [side * enlarge / coarsest for side in sides]
-            if any(abs(one - round(one)) > 1e-6 for one in cells):
-                seen = "" if enlarge == 1 else f" over backbone.enlarge, {coarsest} / {enlarge:g} px"
+            if any(side % step for side in sides):
+                seen = "" if enlarge == 1 else f" over backbone.enlarge {enlarge:g}: of {step} px"
                 raise ValueError(
-                    f"data.{key} {sizes} must be multiples of the backbone's coarsest stride"
-                    f"{seen or f' {coarsest}'}"
+                    f"data.{key} {sizes} must be multiples of the backbone's coarsest stride {coarsest}{seen}"
                 )
         return self
 
@@ -114,7 +110,7 @@ class Run(Section):
         if self.head.norm not in ("batch", "sync") or not self.head.depth or images > 1:
             return self
         stride = self.backbone.strides[-1] * 2**self.neck.extra_levels
-        for size in self.data.input_sizes(self.backbone.strides[-1]):
+        for size in self.data.input_sizes(self.backbone.whole_cells):
             seen = [round(side * self.backbone.enlarge) for side in size]
             if max(seen) <= stride:
                 raise ValueError(
