@@ -73,7 +73,7 @@ def draw(device, requires_grad=False):
     for number in (3, 0, 5):
         corners = 60 * some(number, 2)
         targets = torch.zeros(number, C, device=device)
-        targets[:, :1] = 1
+        targets[:, :1].fill_(1)
         weights = some(number) if number == 5 else None
         place = torch.cat([corners, corners + 8 + 20 * some(number, 2)], dim=1)
         truth.append(GroundTruth(place, targets, 90 * some(number % 3, 4), targets[:, 0] > 0, weights))

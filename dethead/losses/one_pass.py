@@ -231,7 +231,7 @@ def _teach_in_chunks(
             cost, slope = cost.mul_(weight), slope.mul_(weight)
         torch.sum(cost, dim=1, out=costs[here])
         slope = torch.mul(slope, factors[here, None], out=gradient[here, :classes])
-        gradient[here, classes:] = 0
+        gradient[here, classes:].zero_()
         if slopes is not None:
             slopes += slope.sum(dim=0, dtype=factors.dtype)
     # An ignored row costs nothing even where its loss is infinite.
