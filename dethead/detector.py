@@ -41,6 +41,7 @@ class Detector(nn.Module):
         if strides != grid.strides:
             raise ValueError(f"the backbone has strides {strides}, the anchors {grid.strides}")
         self.backbone, self.head, self.grid, self.enlarge = backbone, head, grid, enlarge
+        self._ratio = fraction(enlarge).as_integer_ratio()
         # Not in the state dict: they belong to the backbone's weights and come with its name.
         for name in ("pixel_mean", "pixel_std"):
             value = torch.tensor(getattr(backbone, name)).reshape(1, 3, 1, 1)
@@ -62,7 +63,9 @@ class Detector(nn.Module):
     def _enlarged(self, images: Tensor) -> Tensor:
         if self.enlarge == 1:
             return images
-        size = [math.ceil(side * fraction(self.enlarge)) for side in images.shape[2:]]
+        # In whole numbers, which compilers follow; a started pixel counts.
+        over, under = self._ratio
+        size = [-(-side * over // under) for side in images.shape[2:]]
         return F.interpolate(images, size=size, mode="bilinear")
 
     def _normalised(self, images: Tensor) -> Tensor:

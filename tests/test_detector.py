@@ -154,6 +154,12 @@ def test_enlarging_is_pytorchs_bilinear_interpolation(enlarging):
     torch.testing.assert_close(enlarging.backbone.seen, wanted)
 
 
+def test_an_enlarging_detector_is_compiled_as_a_whole(enlarging):
+    images = torch.randint(256, (1, 3, 32, 64), dtype=torch.uint8)
+    compiled = torch.compile(enlarging, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(images).raw, enlarging(images).raw)
+
+
 def test_the_copy_for_detection_enlarges_as_well(enlarging):
     images = torch.randint(256, (1, 3, 32, 64), dtype=torch.uint8)
     copy = enlarging.for_detection((32, 64))

@@ -42,7 +42,7 @@ class DepthwiseConv2d(nn.Conv2d):
 def quicken_depthwise(model: nn.Module) -> None:
     """Let a model's depthwise convolutions of 5 x 5 and more be ``DepthwiseConv2d``, in place.
 
-    Parameters, state dict and outputs stay as they are.
+    Parameters and state dict stay as they are, and outputs, but under autocast, too.
     """
     for module in model.modules():
         if type(module) is nn.Conv2d and _is_depthwise(module):

@@ -160,7 +160,7 @@ def test_batch_normalisation_of_one_cell_of_one_image_is_refused(others, size):
 
 
 def test_a_range_of_sizes_has_all_that_enlarged_are_whole_cells():
-    # 8 / 1.6 = 5 px is the side of a cell; all heights from 50 to 64 px that are whole ones
+    # 8 / 1.6 = 5 px is the side of a cell; all heights from 50 to 65 px that are whole ones
     run = load_run("backbone.enlarge=1.6", "data.image_size=[60, 60]", "data.multi_scale=[50, 65]")
     sizes = run.data.input_sizes(run.backbone.whole_cells)
     assert sizes == ((50, 50), (55, 55), (60, 60), (65, 65))
