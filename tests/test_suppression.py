@@ -53,6 +53,15 @@ def voted_by_loops(boxes, scores, labels, row, least, iou_weighted):
     return [sum(weight * box[side] for weight, box in votes) / total for side in range(4)]
 
 
+def judged_by_loops(boxes, scores, labels, row, moved, least, half):
+    """The score of a survivor that has moved: geometric mean of its own and of how far its class agrees."""
+    near = [(s, overlap(moved, b)) for s, b, c in zip(scores, boxes, labels, strict=True) if c == labels[row]]
+    votes = sum(score for score, shared in near if shared >= least)
+    around = [(score, shared) for score, shared in near if shared >= 0.5]
+    mean = sum(score * shared for score, shared in around) / sum(score for score, _ in around)
+    return math.sqrt(scores[row] * mean * votes / (votes + half))
+
+
 def candidates(seed, count, classes=3, tied=False, lowest=0.0):
     draw = torch.Generator().manual_seed(seed)
     corner = torch.rand(count, 2, generator=draw) * 40
@@ -132,6 +141,57 @@ def test_survivors_move_to_the_weighted_mean_of_plain_loops(
     assert torch.equal(kept.scores, found.scores[kept.rows])
 
 
+@pytest.mark.parametrize(("seed", "count", "tied"), CASES)
+@pytest.mark.parametrize(("least", "half"), [(0.5, 3.0), (0.7, 0.5)])
+@pytest.mark.parametrize("pairs", [1, 100, 2**16])
+def test_scores_are_judged_by_agreement_as_in_plain_loops(seed, count, tied, least, half, pairs, monkeypatch):
+    monkeypatch.setattr("dethead.postprocess.suppression._PAIRS", pairs)
+    found = candidates(seed, count, tied=tied)
+    boxes, scores, labels = plain(found)
+    rows = nms_by_loops(boxes, labels, 0.45)
+    moved = {row: voted_by_loops(boxes, scores, labels, row, least, True) for row in rows}
+    judged = {row: judged_by_loops(boxes, scores, labels, row, moved[row], least, half) for row in rows}
+    kept = BoxVoting(least, True, half)(found, 0.45, 100)
+    assert sorted(kept.rows.tolist()) == rows
+    for row, box, score in zip(kept.rows.tolist(), kept.boxes.tolist(), kept.scores.tolist(), strict=True):
+        assert box == pytest.approx(moved[row], abs=1e-5)
+        assert score == pytest.approx(judged[row], rel=1e-5)
+    assert kept.scores.tolist() == sorted(kept.scores.tolist(), reverse=True)
+
+
+def test_agreement_by_hand():
+    # three on one object, one of them with IoU 0.5, and one alone that scores as high
+    boxes = torch.tensor([[0.0, 0, 20, 20], [50, 0, 70, 20], [0, 0, 20, 20], [0, 0, 20, 10]])
+    found = Candidates(boxes, torch.tensor([0.8, 0.8, 0.4, 0.2]), torch.zeros(4).long(), torch.zeros(4), SIZE)
+    kept = BoxVoting(0.7, False, 2.0)(found, 0.4, 4)
+    assert kept.rows.tolist() == [0, 1]
+    assert kept.boxes.tolist() == [[0, 0, 20, 20], [50, 0, 70, 20]]
+    mean = (0.8 + 0.4 + 0.2 * 0.5) / 1.4
+    assert kept.scores.tolist() == pytest.approx(
+        [math.sqrt(0.8 * mean * 1.2 / (1.2 + 2.0)), math.sqrt(0.8 * 0.8 / (0.8 + 2.0))]
+    )
+    assert BoxVoting(0.7)(found, 0.4, 4).scores.tolist() == pytest.approx([0.8, 0.8])
+
+
+def test_those_that_others_agree_with_come_first_and_are_wanted():
+    boxes = torch.tensor([[50.0, 0, 70, 20], *[[0.0, 0, 20, 20]] * 5])
+    found = Candidates(boxes, torch.tensor([0.9, *[0.8] * 5]), torch.zeros(6).long(), torch.zeros(6), SIZE)
+    assert BoxVoting(0.7)(found, 0.4, 1).rows.tolist() == [0]
+    assert BoxVoting(0.7, agreement=3.0)(found, 0.4, 1).rows.tolist() == [1]
+
+
+@pytest.mark.parametrize("agreement", [0.0, 3.0])
+def test_what_is_below_its_threshold_votes_and_is_no_survivor(agreement):
+    boxes = torch.tensor([[0.0, 0, 20, 20], [0, 0, 20, 10], [50, 0, 70, 20]])
+    scores, lowest = torch.tensor([0.9, 0.3, 0.2]), torch.tensor([0.4, 0.4, 0.4])
+    low = Candidates(boxes, scores, torch.zeros(3).long(), lowest, SIZE)
+    free = low._replace(lowest=torch.zeros(3))
+    kept, every = (BoxVoting(0.5, agreement=agreement)(one, 0.4, 3) for one in (low, free))
+    assert (kept.rows.tolist(), every.rows.tolist()) == ([0], [0, 2])
+    assert torch.equal(kept.boxes, every.boxes[:1])
+    assert torch.equal(kept.scores, every.scores[:1])
+
+
 def test_box_voting_by_hand():
     # IoU 0.5 with the survivor; weights 0.9 and 0.3
     boxes = torch.tensor([[0.0, 0, 20, 20], [0, 0, 20, 10]])
@@ -145,9 +205,10 @@ def test_votes_of_score_0_move_nothing():
     boxes = torch.tensor([[0.0, 0, 20, 20], [0, 0, 20, 10]])
     found = Candidates(boxes, torch.zeros(2), torch.zeros(2).long(), torch.zeros(2), SIZE)
     assert BoxVoting()(found, 0.4, 2).boxes.tolist() == [[0, 0, 20, 20]]
+    assert BoxVoting(agreement=3.0)(found, 0.4, 2).scores.tolist() == [0.0]
 
 
-@pytest.mark.parametrize("suppression", [NMS(), SoftNMS(), BoxVoting()], ids=repr)
+@pytest.mark.parametrize("suppression", [NMS(), SoftNMS(), BoxVoting(), BoxVoting(agreement=3.0)], ids=repr)
 def test_no_candidates_are_no_survivors(suppression):
     kept = suppression(candidates(0, 0), 0.6, 5)
     assert [tuple(part.shape) for part in kept] == [(0,), (0, 4), (0,)]
@@ -160,6 +221,8 @@ def test_no_candidates_are_no_survivors(suppression):
         (lambda: SoftNMS(math.inf), "sigma must be above 0 and finite, got inf"),
         (lambda: BoxVoting(0.0), r"overlap must be in \(0, 1\], got 0.0"),
         (lambda: BoxVoting(1.1), r"overlap must be in \(0, 1\], got 1.1"),
+        (lambda: BoxVoting(agreement=-1.0), "agreement must be at least 0 and finite, got -1.0"),
+        (lambda: BoxVoting(agreement=math.inf), "agreement must be at least 0 and finite, got inf"),
     ],
 )
 def test_settings_out_of_range_are_refused(make, message):
@@ -228,7 +291,21 @@ def test_all_pairs_vote_also_where_few_detections_are_wanted():
     assert found.boxes.tolist() == [[0, 0, 20, pytest.approx((250 * 20 + low * 10) / (250 + low))]]
 
 
-@pytest.mark.parametrize("suppression", [NMS(), SoftNMS(), BoxVoting()], ids=repr)
+@pytest.mark.parametrize("suppression", [NMS(), BoxVoting(0.5), BoxVoting(0.5, True, 1.0)], ids=repr)
+@pytest.mark.parametrize("own", [(), (0.0, 0.3, 0.9)])
+def test_a_higher_threshold_leaves_what_reaches_it_as_it_is(suppression, own):
+    output, anchors = scene(300)
+    options = {"suppression": suppression, "max_detections": 900}
+    every = detect(output, anchors, **options, score_threshold=0.001)
+    some = detect(output, anchors, **options, score_threshold=0.25, class_thresholds=own)
+    lowest = torch.tensor(own or (0.0,) * 3).clamp(min=0.25)[every.labels]
+    wanted = every.select(every.scores >= lowest)
+    assert 0 < len(wanted.scores) < len(every.scores)
+    for one, two in zip(some, wanted, strict=True):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("suppression", [NMS(), SoftNMS(), BoxVoting(), BoxVoting(agreement=0.5)], ids=repr)
 def test_a_class_below_its_own_threshold_is_dropped_and_the_others_stay(suppression):
     output, anchors = scene()
     every = detect(output, anchors, suppression=suppression, score_threshold=0.01)

@@ -79,6 +79,7 @@ def train(
 def evaluate(
     run: RunArgument,
     data: DataOption,
+    overrides: Overrides = None,
     split: Annotated[str, typer.Option(help="Which part of the data.")] = "val",
     official: Annotated[bool, typer.Option("--official", help="Let pycocotools compute.")] = False,
     oracles: Annotated[bool, typer.Option("--oracles", help="Also with each branch true.")] = False,
@@ -92,7 +93,7 @@ def evaluate(
     workers: WorkersOption = None,
     threads: ThreadsOption = None,
 ) -> None:
-    """Score a trained run: COCO mAP on a split of a data set."""
+    """Score a trained run: COCO mAP on a split of a data set. Changes are those of postprocess.* alone."""
     from dethead.data import find_split
     from dethead.oracles import oracle_table
     from dethead.training import evaluate_run
@@ -111,6 +112,7 @@ def evaluate(
         keep_detections=detections is not None,
         oracles=oracles,
         flip=flip,
+        overrides=overrides or (),
     )
     if not done.is_main:
         return
@@ -118,6 +120,8 @@ def evaluate(
     console.print(done.metrics.as_table())
     print(f"{len(done.coco)} images, {done.images_per_s:.1f} images/s")
     numbers = done.metrics.as_dict() | ({"flip": True} if flip else {})
+    if overrides:
+        numbers["overrides"] = overrides
     if oracles:
         console.print(oracle_table(done.metrics, done.oracles))
         numbers["oracles"] = {name: metrics.as_dict() for name, metrics in done.oracles.items()}

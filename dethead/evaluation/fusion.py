@@ -53,7 +53,9 @@ def fit_fusion(given: EvaluationInput, *, seed: int = 0) -> FittedFusion:
     is taken.
 
     The detections stay those that were kept when the scores were as they are: what another order would change
-    in top-k and suppression is not seen here. Run the postprocessor with the powers to see it.
+    in top-k and suppression is not seen here, and what a suppression that judges scores anew (Soft-NMS, box
+    voting with ``agreement``) has made of them is in "before" alone. Run the postprocessor with the powers to
+    see it.
 
     Args:
         given: detections with class probability and confidence, both known for all.

@@ -39,13 +39,13 @@ class Postprocessor:
         scheme: the criterion's.
         codec: the criterion's.
         fusion: how confidence and class probability make a score.
-        score_threshold: pairs below are dropped. A threshold on a product of two probabilities cuts deeper
-            than on one: for AP use 0.001 to 0.01.
+        score_threshold: pairs below are dropped; where suppression judges scores anew, what is below then. A
+            threshold on a product of two probabilities cuts deeper than on one: for AP use 0.001 to 0.01.
         pre_nms_top_k: best pairs of an image that go on to suppression.
         nms_iou: a box is dropped if a better one of its class overlaps it by more.
         max_detections: of one image, all classes together.
         suppression: what becomes of several boxes on one object.
-        class_thresholds: C scores in [0, 1], in order of the labels: pairs of a class below its own are
+        class_thresholds: C scores in [0, 1], in order of the labels: what is below its class's own is
             dropped, too. For pictures and alarms; AP can only lose by it. Empty: none.
     """
 
@@ -166,14 +166,16 @@ class Postprocessor:
         resize: Resize,
     ) -> Detections:
         """One image: (A,) confidence, and what gives (R, C) probabilities and (R, 4) boxes of anchors."""
-        rows = self._reachable(confidence)
+        votes_from = self.suppression.votes_from
+        bar = min(self.score_threshold, votes_from)
+        rows = self._reachable(confidence, bar)
         probabilities = probabilities_of(rows)
         scores = self.fusion(confidence[rows].unsqueeze(-1), probabilities)
         lowest = self._lowest(scores)
         if self.class_thresholds:
-            scores = scores.masked_fill(scores < lowest, -math.inf)
+            scores = scores.masked_fill(scores < lowest.clamp(max=votes_from), -math.inf)
         for count in self._counts():
-            row, label = _best_pairs(scores, self.score_threshold, count)
+            row, label = _best_pairs(scores, bar, count)
             anchor = row if isinstance(rows, slice) else rows[row]
             boxes = _clip(resize.to_original(boxes_of(anchor)), resize.original_size)
             seen = _with_area(boxes)
@@ -213,12 +215,12 @@ class Postprocessor:
             raise ValueError(f"{len(self.class_thresholds)} class_thresholds for {classes} classes")
         return scores.new_tensor(self.class_thresholds or (0.0,) * classes).clamp(min=self.score_threshold)
 
-    def _reachable(self, confidence: Tensor) -> Rows:
-        """Give the anchors that pass the threshold if some class is certain; all, where nobody can tell."""
+    def _reachable(self, confidence: Tensor, bar: float) -> Rows:
+        """Give the anchors that reach ``bar`` if some class is certain; all, where nobody can tell."""
         if not rises(self.fusion):
             return slice(None)
         ceiling = self.fusion(confidence.unsqueeze(-1), torch.ones_like(confidence).unsqueeze(-1)).squeeze(-1)
-        reachable = ceiling * (1 + _SLACK) >= self.score_threshold
+        reachable = ceiling * (1 + _SLACK) >= bar
         # A slice makes no copy.
         return slice(None) if bool(reachable.all()) else reachable.nonzero().squeeze(1)
 

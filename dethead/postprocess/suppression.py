@@ -16,6 +16,13 @@ _MANY_BOXES = 2000
 _PAIRS = 2**16
 """Pairs of a survivor and a voter looked at together: they fit a cache."""
 
+_VOTES_FROM = 0.001
+"""Score from which a pair votes, so that a picture of scores from 0.3 on shows the boxes and scores that the
+evaluation has of all."""
+
+_NEAR = 0.5
+"""IoU from which a candidate is asked how well it agrees with a box: below, it may mean another object."""
+
 
 class Candidates(NamedTuple):
     """K pairs of an anchor and a class in one image, best first; of equal scores the first comes first."""
@@ -27,7 +34,7 @@ class Candidates(NamedTuple):
     labels: Tensor
     """(K,) int64; classes have nothing to do with each other."""
     lowest: Tensor
-    """(K,) what a score must not fall below."""
+    """(K,) what the score of a survivor must not be below."""
     size: tuple[int, int]
     """(height, width) of the image."""
 
@@ -53,7 +60,7 @@ class Survivors(NamedTuple):
     boxes: Tensor
     """(N, 4) as they were, or moved."""
     scores: Tensor
-    """(N,) as they were, or lower."""
+    """(N,) as they were, or judged anew; in [0, 1]."""
 
 
 class Suppression(Protocol):
@@ -62,6 +69,11 @@ class Suppression(Protocol):
     @property
     def lazy(self) -> bool:
         """True where the first survivors of the best few candidates are those of all."""
+        ...
+
+    @property
+    def votes_from(self) -> float:
+        """Score from which a pair is a candidate also where it can be no survivor; 1: only those that can."""
         ...
 
     def __call__(self, found: Candidates, nms_iou: float, wanted: int) -> Survivors:
@@ -80,6 +92,7 @@ class NMS:
     """Non-maximum suppression: a box is dropped if a better one of its class overlaps it by more."""
 
     lazy: ClassVar[bool] = True
+    votes_from: ClassVar[float] = 1.0
 
     def __call__(self, found: Candidates, nms_iou: float, wanted: int) -> Survivors:
         """See ``Suppression``."""
@@ -110,6 +123,7 @@ class SoftNMS:
 
     sigma: float = 0.5
     lazy: ClassVar[bool] = False
+    votes_from: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < math.inf:
@@ -138,30 +152,44 @@ class BoxVoting:
     """NMS, then each survivor moves to the mean of the candidates of its class that lie on it.
 
     Those are all that overlap it by ``overlap`` or more, itself and the suppressed ones among them, weighted
-    by their scores. Scores stay. Unlike NMS it looks at all ``pre_nms_top_k`` pairs.
+    by their scores. Unlike NMS it looks at all ``pre_nms_top_k`` pairs, also those below ``score_threshold``.
+
+    With ``agreement`` the candidates have a say in the score, too: it becomes the geometric mean of what it
+    was and of m V / (V + ``agreement``), with V the sum of the scores of those that overlap the moved box by
+    ``overlap`` or more, and m the mean IoU with it, weighted by score, of those that overlap it by 0.5 or
+    more. Many anchors that all mean the same box are right about it more often than one that stands alone.
 
     Args:
         overlap: IoU from which a candidate votes, in (0, 1] (the paper has 0.5).
         iou_weighted: weigh by score * IoU with the survivor instead: what is nearer counts more.
+        agreement: the V that is half of what it could be, in scores, finite; 0: scores stay as they are.
 
     Source: Gidaris & Komodakis 2015, https://arxiv.org/abs/1505.01749, "bounding box voting"; weights with
-    IoU: Zheng et al. 2020, https://arxiv.org/abs/2005.03572, "weighted Cluster-NMS".
+    IoU: Zheng et al. 2020, https://arxiv.org/abs/2005.03572, "weighted Cluster-NMS"; that many boxes make a
+    better score than one: Solovyev et al. 2021, https://arxiv.org/abs/1910.13302, section 3, of several
+    detectors.
     """
 
     overlap: float = 0.5
     iou_weighted: bool = False
+    agreement: float = 0.0
     lazy: ClassVar[bool] = False
+    votes_from: ClassVar[float] = _VOTES_FROM
 
     def __post_init__(self) -> None:
         if not 0 < self.overlap <= 1:
             raise ValueError(f"overlap must be in (0, 1], got {self.overlap}")
+        if not 0 <= self.agreement < math.inf:
+            raise ValueError(f"agreement must be at least 0 and finite, got {self.agreement}")
 
     def __call__(self, found: Candidates, nms_iou: float, wanted: int) -> Survivors:
         """See ``Suppression``."""
-        rows = NMS()(found, nms_iou, wanted).rows[:wanted]
-        boxes, voters = found.precise_boxes(), by_coordinate(found.apart())
-        scores = found.scores.to(boxes.dtype)
-        moved = [boxes[:0]]
+        rows = NMS()(found, nms_iou, wanted).rows
+        if not self.agreement:  # otherwise what is best, and good enough, is known at the end only
+            rows = rows[found.scores[rows] >= found.lowest[rows]][:wanted]
+        boxes, apart = found.precise_boxes(), found.apart()
+        voters, scores = by_coordinate(apart), found.scores.to(boxes.dtype)
+        moved, judged = [boxes[:0]], [scores[:0]]
         for some in torch.split(rows, max(1, _PAIRS // max(len(boxes), 1))):
             overlaps = iou(voters[some, None], voters)
             votes = scores * (overlaps >= self.overlap)
@@ -170,4 +198,25 @@ class BoxVoting:
             total = votes.sum(dim=1, keepdim=True)
             # Votes of nothing but scores of 0 move no box.
             moved.append(torch.where(total > 0, votes @ boxes / total, boxes[some]))
-        return Survivors(rows, torch.cat(moved).to(found.boxes.dtype), found.scores[rows])
+            if self.agreement:
+                there = by_coordinate(moved[-1] + (apart[some] - boxes[some]))
+                share = self._agreement(iou(there[:, None], voters), scores)
+                judged.append((scores[some] * share).sqrt())
+        survivors = Survivors(rows, torch.cat(moved).to(found.boxes.dtype), found.scores[rows])
+        return _in_order(survivors, torch.cat(judged), found, wanted) if self.agreement else survivors
+
+    def _agreement(self, overlaps: Tensor, scores: Tensor) -> Tensor:
+        """(S,) how far K candidates agree with S boxes, in [0, 1], of their (S, K) IoU and (K,) scores."""
+        near = scores * (overlaps >= _NEAR)
+        # Of scores of 0 nobody knows a mean; the score stays 0.
+        mean = (near * overlaps).sum(dim=1) / near.sum(dim=1).clamp(min=torch.finfo(near.dtype).tiny)
+        votes = (scores * (overlaps >= self.overlap)).sum(dim=1)
+        return mean * votes / (votes + self.agreement)
+
+
+def _in_order(kept: Survivors, scores: Tensor, found: Candidates, wanted: int) -> Survivors:
+    """Give the survivors with other (N,) scores: the best, those in front that are high enough."""
+    scores = scores.to(found.scores.dtype)
+    order = scores.argsort(descending=True, stable=True)
+    order = order[scores[order] >= found.lowest[kept.rows[order]]][:wanted]
+    return Survivors(kept.rows[order], kept.boxes[order], scores[order])

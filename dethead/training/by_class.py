@@ -53,11 +53,21 @@ def resolve(run: Run, coco: CocoSet) -> Run:
     if run.head.class_prior == "data":
         prior = plain(class_shares(counts)) if len(names) > 1 else None
         update["head"] = run.head.model_copy(update={"class_prior": prior})
+    return with_thresholds_in_order(run.model_copy(update=update) if update else run, names)
+
+
+def with_thresholds_in_order(run: Run, names: Sequence[str]) -> Run:
+    """Give the run with ``class_thresholds`` as a list in the order of its C class names.
+
+    Raises:
+        ConfigError: a class name that is not among them.
+    """
     thresholds = run.postprocess.class_thresholds
-    if isinstance(thresholds, dict):
-        in_order = _by_name("postprocess.class_thresholds", thresholds, names, others=0.0)
-        update["postprocess"] = run.postprocess.model_copy(update={"class_thresholds": in_order})
-    return run.model_copy(update=update) if update else run
+    if not isinstance(thresholds, dict):
+        return run
+    in_order = _by_name("postprocess.class_thresholds", thresholds, names, others=0.0)
+    post = run.postprocess.model_copy(update={"class_thresholds": in_order})
+    return run.model_copy(update={"postprocess": post})
 
 
 def table(run: Run, coco: CocoSet) -> Table | None:

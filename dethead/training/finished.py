@@ -1,12 +1,13 @@
 """A run that was trained, taken up again to be used and scored."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from dethead import build
-from dethead.config import Run, check
+from dethead.config import ConfigError, Run, check, override_with
 from dethead.data import CocoSet, Split
 from dethead.detector import Detector
 from dethead.evaluation import CocoMetrics, official_metrics
@@ -15,6 +16,7 @@ from dethead.postprocess import Postprocessor
 from dethead.structures import Detections
 from dethead.training import checkpoint
 from dethead.training.accelerator import make_accelerator
+from dethead.training.by_class import with_thresholds_in_order
 from dethead.training.inputs import open_split
 from dethead.training.memory import keep_freed_memory
 from dethead.training.progress import bar
@@ -37,25 +39,34 @@ class FinishedRun:
     postprocessor: Postprocessor
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
         """Load a run folder, or a checkpoint file ``best.pt`` by itself.
+
+        Args:
+            path: of either.
+            overrides: ``postprocess.key=value``, what is to be another than it was in training.
 
         Raises:
             RunFolderError: the folder holds no run.
             CheckpointError: its best checkpoint is not there yet, or damaged.
+            ConfigError: overrides of something else, or out of range.
         """
         file = best_of(path)
         values = checkpoint.load(file)
         if "config" not in values:
             raise checkpoint.CheckpointError(f"{file}: is no best.pt (it holds no config)")
-        run = check(values["config"], str(file))
+        names, ids = tuple(values["classes"]), tuple(values["category_ids"])
+        for override in overrides:
+            if not override.startswith("postprocess."):
+                raise ConfigError(f"{override!r}: of a trained run only postprocess.key=value can be changed")
+            override_with(values["config"], override)
+        run = with_thresholds_in_order(check(values["config"], str(file)), names)
         detector = build.detector(build.without_weights(run), len(values["classes"]))
         try:
             detector.load_state_dict(values["model"])
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip()
             raise checkpoint.CheckpointError(f"{file}: does not fit its config: {first}") from None
-        names, ids = tuple(values["classes"]), tuple(values["category_ids"])
         return cls(run, names, ids, detector.eval(), build.postprocessor(run))
 
 
@@ -87,6 +98,7 @@ def evaluate_run(
     keep_detections: bool = False,
     oracles: bool = False,
     flip: bool = False,
+    overrides: Sequence[str] = (),
 ) -> Evaluated:
     """Give the COCO numbers of a run's best weights on a split, in float32.
 
@@ -102,9 +114,11 @@ def evaluate_run(
         keep_detections: give the detections, too.
         oracles: give the numbers with each branch replaced by the truth, too, by our own engine.
         flip: ask the mirror image of every image, too, and average the two answers; takes twice as long.
+        overrides: ``postprocess.key=value``, what is to be another than it was in training.
 
     Raises:
         RunFolderError, CheckpointError, DataError: nothing to load, or data that does not fit the run.
+        ConfigError: overrides of something else, or out of range.
         ValueError: oracles with ``flip``, which replace branches of one answer; a size without mirror cells.
     """
     if oracles and flip:
@@ -112,7 +126,7 @@ def evaluate_run(
     accelerator = make_accelerator(device)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
-    finished = FinishedRun.load(path)
+    finished = FinishedRun.load(path, overrides)
     dataset = open_split(finished.run, split, finished.class_names)
     detector = finished.detector.to(accelerator.device)
     start = time.monotonic()

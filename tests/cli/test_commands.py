@@ -36,6 +36,34 @@ def test_scenes_train_evaluate_and_predict_make_the_demo(dethead, tmp_path):
     assert {path.name for path in out.iterdir()} == {"00001_000001.jpg", "detections.json", "images.json"}
 
 
+def test_evaluate_tries_another_postprocessing_and_nothing_else(dethead, tiny_run, tiny_data, tmp_path):
+    cpu = ("--data", tiny_data, "--device", "cpu", "--workers", 0)
+    files = [tmp_path / "one.json", tmp_path / "other.json"]
+    change = "postprocess.class_thresholds={truck: 1.0}"
+    for file, more in zip(files, ((), (change,)), strict=True):
+        status, _, err = dethead("evaluate", tiny_run, *cpu, "--detections", file, *more)
+        assert status == 0, err
+    every, some = (json.loads(file.read_text()) for file in files)
+    categories = json.loads((tiny_data / "annotations" / "instances_val.json").read_text())["categories"]
+    truck = next(one["id"] for one in categories if one["name"] == "truck")
+    assert [one for one in every if one["category_id"] != truck] == some
+    assert len(some) < len(every)
+    numbers = tmp_path / "numbers.json"
+    dethead("evaluate", tiny_run, *cpu, "--json", numbers, change)
+    assert json.loads(numbers.read_text())["overrides"] == [change]
+    for wrong, message in (
+        (
+            "training.epochs=3",
+            "'training.epochs=3': of a trained run only postprocess.key=value can be changed",
+        ),
+        ("postprocess.class_thresholds={trcuk: 1.0}", "unknown class 'trcuk'; did you mean 'truck'?"),
+        ("postprocess.nms_iou=2", "postprocess.nms_iou: Input should be less than or equal to 1, got 2"),
+    ):
+        status, _, err = dethead("evaluate", tiny_run, *cpu, wrong)
+        assert status != 0
+        assert message in err
+
+
 def test_evaluate_writes_the_12_numbers_and_per_class_in_full_precision(
     dethead, tiny_run, tiny_data, tmp_path
 ):

@@ -28,6 +28,7 @@ def test_without_the_keys_it_is_nms_and_one_threshold():
         ("{name: soft_nms, sigma: 0.3}", SoftNMS(0.3)),
         ("{name: box_voting}", BoxVoting(0.5, False)),
         ("{name: box_voting, overlap: 0.7, iou_weighted: true}", BoxVoting(0.7, True)),
+        ("{name: box_voting, agreement: 3}", BoxVoting(0.5, False, 3.0)),
     ],
 )
 def test_a_section_builds_its_suppression(section, wanted):
@@ -41,6 +42,7 @@ def test_a_section_builds_its_suppression(section, wanted):
         ("postprocess.suppression={name: nms, sigma: 0.5}", "unknown key 'sigma'"),
         ("postprocess.suppression={name: soft_nms, sigma: 0.0}", "greater than 0, got 0.0"),
         ("postprocess.suppression={name: box_voting, overlap: 1.5}", "less than or equal to 1, got 1.5"),
+        ("postprocess.suppression={name: box_voting, agreement: -1}", "greater than or equal to 0, got -1"),
         ("postprocess.class_thresholds=[0.5]", "postprocess.class_thresholds has 1 values for 3 classes"),
         ("postprocess.class_thresholds=[0.5, 0.2, 1.5]", "less than or equal to 1, got 1.5"),
     ],

@@ -42,6 +42,8 @@ class BoxVoting(Section):
     """IoU from which a box votes."""
     iou_weighted: bool = False
     """Weights of score * IoU: nearer boxes count more."""
+    agreement: NotNegative = 0.0
+    """Votes have a say in the score, too: their sum, in scores, that is half of what it could be; 0: none."""
 
 
 Suppression = Annotated[
