@@ -196,7 +196,7 @@ def main() -> None:
     overrides: Iterable[str] = ()
     if options.quick:
         options.batch, options.rounds, options.threads = 2, 1, 1
-        overrides = ["data.image_size=[80, 80]"]
+        overrides = ["data.image_size=[160, 160]"]
     torch.set_num_threads(options.threads)
     print(environment())
     run = config.load(SHIPPED, list(overrides))

@@ -24,6 +24,7 @@ OVERRIDES = (
     "loss.box_term.weight=2.0",
     "loss.box_loss={name: smooth_l1, beta: 0.1}",
     "postprocess.suppression={name: nms}",
+    "postprocess.fusion=product",
     # With three scales from 1 on one small car has no anchor of its own: all that overlap it overlap another
     # object more. What answers for nothing cannot be learnt.
     "anchors.scales=[0.5, 0.7, 1.0, 1.26, 1.59]",
