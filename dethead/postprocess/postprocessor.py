@@ -39,8 +39,8 @@ class Postprocessor:
         scheme: the criterion's.
         codec: the criterion's.
         fusion: how confidence and class probability make a score.
-        score_threshold: pairs below are dropped; where suppression judges scores anew, what is below then. A
-            threshold on a product of two probabilities cuts deeper than on one: for AP use 0.001 to 0.01.
+        score_threshold: detections below are dropped, by the score they end with. A threshold on a product of
+            two probabilities cuts deeper than on one: for AP use 0.001 to 0.01.
         pre_nms_top_k: best pairs of an image that go on to suppression.
         nms_iou: a box is dropped if a better one of its class overlaps it by more.
         max_detections: of one image, all classes together.
