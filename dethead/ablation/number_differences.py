@@ -11,6 +11,7 @@ import numpy as np
 from dethead.ablation.variance import UNKNOWN, Group, Noise, measure
 from dethead.ablation.verdicts import Runs
 from dethead.evaluation.bootstrap import FEWEST_IMAGES, Samples, Spread
+from dethead.evaluation.comparison import Difference
 from dethead.evaluation.intervals import Interval, holm
 from dethead.evaluation.metrics import NUMBER_NAMES
 
@@ -44,6 +45,11 @@ class NumberDifference:
         """Give plain values for JSON; undefined is None."""
         values = {key: plain(value) for key, value in asdict(self).items()}
         return values | {"interval": self.interval.as_list(), "by_seed": [plain(one) for one in self.by_seed]}
+
+    def as_difference(self) -> Difference:
+        """Give what is left without seeds: A is the baseline, B the variant."""
+        kept = {name: getattr(self, name) for name in ("name", "images", "difference", "interval")}
+        return Difference(**kept, a=self.baseline, b=self.variant, p_value=self.p_value, p_holm=self.p_holm)
 
 
 class Found(NamedTuple):

@@ -9,16 +9,20 @@ V variants, S seeds, I images, C classes.
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dethead.ablation.number_differences import Found, NumberDifference, corrected, find, plain
 from dethead.ablation.verdicts import Evidence, Rule, Runs, Verdict, judge
 from dethead.evaluation.bootstrap import Progress, spread
-from dethead.evaluation.comparison import SIZES, check_same
+from dethead.evaluation.comparison import SIZES, check_same, differences_table
 from dethead.evaluation.intervals import check_level, holm
 from dethead.evaluation.matches import MatchTable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["AblationStatistics", "NumberDifference", "VariantComparison", "compare_variants"]
 
@@ -58,6 +62,19 @@ class VariantComparison:
         values = {name: plain(getattr(self, name)) for name in self.__dataclass_fields__}
         rows = {name: [one.as_dict() for one in getattr(self, name)] for name in ("numbers", "classes")}
         return values | rows | {"seeds": [*self.seeds]}
+
+    def as_tables(self, level: float) -> list["Table"]:
+        """Give two tables for the terminal, in percent: the 12 numbers, then AP by class.
+
+        Args:
+            level: of the intervals, in (0, 1).
+        """
+        numbers, classes = ([row.as_difference() for row in rows] for rows in (self.numbers, self.classes))
+        of = partial(differences_table, level=level, a=self.baseline, b=self.variant)
+        return [
+            of(f"{self.variant} against {self.baseline}, means over seeds, %", "number", numbers),
+            of("AP by class, means over seeds, %", "class", classes),
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,9 +18,14 @@ from dethead.cli.truth import AnnotationsArgument, ClassesOption, ParentOption, 
 from dethead.files import prepare_file, prepare_folder, write_json
 
 if TYPE_CHECKING:
+    from dethead.evaluation.bootstrap import Progress as Told
     from dethead.evaluation.intervals import Interval
+    from dethead.evaluation.matches import MatchTable
     from dethead.evaluation.metrics import CocoMetrics
     from dethead.evaluation.uncertainty import ScoreIntervals
+
+    Sides = dict[str, list[MatchTable]]
+    Compared = tuple[list[Table], str, dict[str, Any]]
 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of the resamples.")]
@@ -71,28 +76,56 @@ def compare(
     annotations: AnnotationsArgument,
     a: Annotated[Path, typer.Argument(metavar="A.json", help="COCO results of detector A.")],
     b: Annotated[Path, typer.Argument(metavar="B.json", help="COCO results of detector B.")],
+    seeds: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="A1.json B1.json", help="The same two, trained with other seeds: in pairs."),
+    ] = None,
     resamples: Annotated[int, typer.Option(min=1, help="Of the images, the same for both.")] = 2000,
     seed: SeedOption = 0,
     classes: ClassesOption = None,
     parent: ParentOption = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Say whether detector B is better than A on the same images: differences, intervals, p-values."""
+    """Say whether detector B is better than A on the same images: differences, intervals, p-values.
+
+    With several pairs they are those of the means over seeds, and the intervals cover other seeds, too.
+    """
     prepare_file(json_file)
+    paths = {"A": [a, *(seeds or ())[::2]], "B": [b, *(seeds or ())[1::2]]}
+    if len(paths["A"]) != len(paths["B"]):
+        raise typer.BadParameter(f"{paths['A'][-1]} has no B beside it", param_hint="A1.json B1.json")
     from dethead.evaluation.bootstrap import spread_size
-    from dethead.evaluation.comparison import compare as compare_tables
     from dethead.evaluation.matches import match
 
     truth = read_truth(annotations, classes, parent)
-    table_a, table_b = (match(read_given(path, truth, parent)) for path in (a, b))
-    with _bar(2 * spread_size(len(truth), resamples, "percentile")) as progress:
-        found = compare_tables(table_a, table_b, resamples, seed, progress=progress)
+    tables = {name: [match(read_given(path, truth, parent)) for path in side] for name, side in paths.items()}
+    size = spread_size(len(truth), resamples, "percentile")
+    with _bar(size * sum(map(len, tables.values()))) as progress:
+        compare_them = _compare_seeds if seeds else _compare_two
+        shown, verdict, numbers = compare_them(tables, resamples, seed, progress)
     console = _console()
-    for table in found.as_tables():
+    for table in shown:
         console.print(table)
-    print(found.verdict())
+    print(verdict)
     if json_file is not None:
-        write_json(json_file, {"a": str(a), "b": str(b), **found.as_dict()})
+        names = {"a": [*map(str, paths["A"])], "b": [*map(str, paths["B"])]}
+        write_json(json_file, (names if seeds else {"a": str(a), "b": str(b)}) | numbers)
+
+
+def _compare_two(tables: "Sides", resamples: int, seed: int, progress: "Told") -> "Compared":
+    from dethead.evaluation.comparison import compare as compare_tables
+
+    found = compare_tables(tables["A"][0], tables["B"][0], resamples, seed, progress=progress)
+    return found.as_tables(), found.verdict(), found.as_dict()
+
+
+def _compare_seeds(tables: "Sides", resamples: int, seed: int, progress: "Told") -> "Compared":
+    from dethead.ablation.statistics import compare_variants
+
+    of_seed = {name: dict(enumerate(side)) for name, side in tables.items()}
+    statistics = compare_variants(of_seed, "A", resamples=resamples, seed=seed, progress=progress)
+    (found,) = statistics.comparisons
+    return found.as_tables(statistics.level), found.words, statistics.as_dict()
 
 
 def _show(metrics: "CocoMetrics", intervals: "ScoreIntervals | None", per_class: bool) -> None:

@@ -111,8 +111,8 @@ class Comparison:
         """Give two tables for the terminal, in percent: the 12 numbers, then AP by class."""
         how = "normal curve" if self.class_p_values == "normal" else "counted resamples"
         return [
-            _table("B against A, %", "number", self.numbers, self.level),
-            _table(f"AP by class, %; p by {how}", "class", self.classes, self.level),
+            differences_table("B against A, %", "number", self.numbers, self.level),
+            differences_table(f"AP by class, %; p by {how}", "class", self.classes, self.level),
         ]
 
 
@@ -235,14 +235,26 @@ def check_same(a: MatchTable, b: MatchTable) -> None:
         )
 
 
-def _table(title: str, what: str, rows: Sequence[Difference], level: float) -> "Table":
+def differences_table(
+    title: str, what: str, rows: Sequence[Difference], level: float, *, a: str = "A", b: str = "B"
+) -> "Table":
+    """Give differences as a table for the terminal, in percent.
+
+    Args:
+        title: above it.
+        what: the rows are, "class", say.
+        rows: one each.
+        level: of their intervals.
+        a: name of A.
+        b: name of B.
+    """
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title)
+    table = Table(title=Text(title))
     table.add_column(what, overflow="fold")
-    for name in ("images", "A", "B", "B - A", f"{100 * level:g} % interval", "p", "p, Holm"):
-        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("images", a, b, f"{b} - {a}", f"{100 * level:g} % interval", "p", "p, Holm"):
+        table.add_column(Text(name), justify="right", no_wrap=True)
     for row in rows:
         interval = "-" if math.isnan(row.interval.low) else show_range(row.interval)
         difference = "-" if math.isnan(row.difference) else f"{100 * row.difference:+.1f}"

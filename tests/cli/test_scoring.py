@@ -130,6 +130,37 @@ def test_compare_says_which_is_better(dethead, files, tmp_path):
     assert "truck" in said
 
 
+def test_compare_takes_further_seeds(dethead, files, tmp_path):
+    truth, a, b = files
+    for name, shift in (("a1", 2.4), ("b1", 9), ("a2", 1.5), ("b2", 7.5)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(results(shift)))
+    a1, b1, a2, b2 = (tmp_path / f"{name}.json" for name in ("a1", "b1", "a2", "b2"))
+    out = tmp_path / "comparison.json"
+    pairs = (a, b, a1, b1, a2, b2)
+    status, said, err = dethead("compare", truth, *pairs, "--resamples", 200, "--json", out)
+    assert status == 0, err
+    coco_set = CocoSet.read(truth)
+    aps = {path: coco_metrics(read_evaluation(path, coco_set)).AP for path in pairs}
+    by_seed = [aps[b] - aps[a], aps[b1] - aps[a1], aps[b2] - aps[a2]]
+    read = json.loads(out.read_text())
+    (found,) = read["comparisons"]
+    assert found["numbers"][0]["by_seed"] == pytest.approx(by_seed, abs=1e-12)
+    assert (read["a"], read["b"]) == ([*map(str, (a, a1, a2))], [*map(str, (b, b1, b2))])
+    assert found["words"].startswith("B is worse than A: AP ")
+    assert "(3 seeds, 12 images)" in found["words"]
+    assert found["words"] in said.replace("\n", " ")
+    row = next(line for line in said.splitlines() if " AP " in line and "APs" not in line)
+    assert f"{100 * sum(aps[one] for one in (a, a1, a2)) / 3:.1f}" in row
+    assert "truck" in said
+
+
+def test_a_further_seed_needs_both_detectors(dethead, files):
+    truth, a, b = files
+    status, _, err = dethead("compare", truth, a, b, a)
+    assert status == 2
+    assert "a.json has no B beside it" in " ".join(err.split())
+
+
 def test_comparing_a_file_with_itself_is_identical(dethead, files):
     truth, a, _ = files
     assert "identical" in dethead("compare", truth, a, a, "--resamples", 10)[1]
