@@ -150,7 +150,8 @@ def test_compare_takes_further_seeds(dethead, files, tmp_path):
     assert "(3 seeds, 12 images)" in found["words"]
     assert found["words"] in said.replace("\n", " ")
     row = next(line for line in said.splitlines() if " AP " in line and "APs" not in line)
-    assert f"{100 * sum(aps[one] for one in (a, a1, a2)) / 3:.1f}" in row
+    means = [100 * sum(aps[one] for one in side) / 3 for side in ((a, a1, a2), (b, b1, b2))]
+    assert [cell.strip() for cell in row.split("│")][3:5] == [f"{mean:.1f}" for mean in means]
     assert "truck" in said
 
 
